@@ -8,15 +8,14 @@ within the commit size, and the deletion rule.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import islice
-from operator import lt
 from struct import Struct
 from typing import BinaryIO, Protocol
 
 from litefs.errors import LTXError
-from litefs.ltx.checksum import CHECKSUM_FLAG, crc64, database_checksum, lock_page
+from litefs.ltx.checksum import CHECKSUM_FLAG, crc64, record_checksums
 from litefs.ltx.header import HEADER_SIZE, TRAILER_SIZE, Header, Trailer, check_post_apply
 from litefs.ltx.lz4block import FrameReader, Lz4Error, Readable
+from litefs.ltx.order import PageOrder
 
 Page = tuple[int, bytes]
 
@@ -88,10 +87,9 @@ class Decoder:
         self._record = Struct(f">I{self.header.page_size}s")
         self._batch_size = max(1, batch_size // self._record.size) * self._record.size
         self._block: _Block = _Lz4Block(fileobj) if self.header.compressed else _RawBlock(fileobj)
-        self._lock_page = lock_page(self.header.page_size)
+        self._order = PageOrder(self.header)
         self._offset = HEADER_SIZE
         self._crc = crc64(data)
-        self._last = 0
         self._checksum = 0
         self._trailer: Trailer | None = None
         self._pages = self._read_batches()
@@ -142,53 +140,13 @@ class Decoder:
         self._offset += len(records)
         self._crc = crc64(records, self._crc)
         if self.header.is_snapshot:
-            # A record is what a page checksum covers: the page's number, then its bytes.
-            step, crc = self._record.size, crc64
-            sums = [crc(records[at : at + step]) for at in range(0, len(records), step)]
-            # Adding a checksum twice takes it out again, so the flags of page checksums do not matter here.
-            self._checksum = database_checksum(sums) ^ CHECKSUM_FLAG ^ self._checksum
+            self._checksum ^= record_checksums(records, self._record.size)
 
     def _check_numbers(self, numbers: list[int]) -> None:
-        if self._in_order(numbers):
-            self._last = numbers[-1]
-        else:
-            self._raise_disorder(numbers)
-
-    def _in_order(self, numbers: list[int]) -> bool:
-        first, last = numbers[0], numbers[-1]
-        if first <= self._last or last > self.header.commit:
-            return False
-        if not all(map(lt, numbers, islice(numbers, 1, None))):
-            return False
-        if first <= self._lock_page <= last and self._lock_page in numbers:
-            return False
-        return not self.header.is_snapshot or self._is_gapless(numbers)
-
-    def _is_gapless(self, numbers: list[int]) -> bool:
-        first, last = numbers[0], numbers[-1]
-        skipped = 1 if first <= self._lock_page <= last else 0
-        return first == self._next_page(self._last) and last - first + 1 == len(numbers) + skipped
-
-    def _next_page(self, pgno: int) -> int:
-        return pgno + 2 if pgno + 1 == self._lock_page else pgno + 1
-
-    def _raise_disorder(self, numbers: list[int]) -> None:
-        for index, pgno in enumerate(numbers):
-            why = self._problem(pgno)
-            if why:
-                raise self._refuse(self._offset + index * self._record.size, why)
-            self._last = pgno
-
-    def _problem(self, pgno: int) -> str:
-        if pgno == self._lock_page:
-            return f"page {pgno} is SQLite's lock page"
-        if pgno > self.header.commit:
-            return f"page {pgno} is beyond the database size of {self.header.commit} pages"
-        if pgno <= self._last:
-            return f"page {pgno} after page {self._last}: not in ascending order"
-        if self.header.is_snapshot and pgno != self._next_page(self._last):
-            return f"page {pgno} after page {self._last}: a snapshot must hold every page"
-        return ""
+        problem = self._order.accept(numbers)
+        if problem is not None:
+            index, why = problem
+            raise self._refuse(self._offset + index * self._record.size, why)
 
     def _finish(self, data: bytes) -> None:
         """Check everything after the last page; ``data`` starts there."""
@@ -211,9 +169,8 @@ class Decoder:
             if len(data) >= 4:
                 self._check_numbers([int.from_bytes(data[:4], "big")])
             raise self._refuse(self._offset + len(data), "the file ends inside its pages")
-        missing = self._next_page(self._last)
-        if self.header.is_snapshot and missing <= self.header.commit:
-            why = f"a snapshot of {self.header.commit} pages ends before page {missing}"
+        why = self._order.end()
+        if why is not None:
             raise self._refuse(self._offset, why)
 
     def _check_post_apply(self, trailer: Trailer, at: int) -> None:
