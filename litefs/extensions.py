@@ -5,7 +5,22 @@ Hooks are synchronous and return lists of these; behaviour lives in the objects 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+
+from litefs.leases import NodeInfo
+
+if TYPE_CHECKING:
+    import trio
+
+    from litefs.config.model import BackupConfig, Config, ProxyConfig
+
+JsonSchema = Mapping[str, Any]
+
+
+def _no_keys() -> JsonSchema:
+    return {"type": "object", "additionalProperties": False}
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,3 +36,96 @@ class CommandSpec:
     name: str
     target: str
     summary: str
+
+
+@dataclass(frozen=True, slots=True)
+class ConfigSection:
+    """Keys that a plugin adds to litefs.yml, apart from the section of its lease, backup or proxy type.
+
+    Args:
+        name: a top-level key, like ``audit``; or the path of an object, like ``http``, that gets more properties.
+        schema: JSON Schema (2020-12).  ``#/$defs/duration`` of the kernel's schema may be referred to; a schema that
+            has ``$defs`` of its own needs an ``$id``.
+    """
+
+    name: str
+    schema: JsonSchema
+
+
+@dataclass(frozen=True, slots=True)
+class ExecContext:
+    """What an exec policy may know about the node when a command is due.
+
+    Args:
+        hostname: the node's name, as in ``lease.hostname``.
+        candidate: whether the node may become primary.
+        is_primary: whether it is primary now.
+    """
+
+    hostname: str
+    candidate: bool
+    is_primary: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ExecPolicy:
+    """A rule about whether an ``exec`` command runs, given as a key beside ``cmd``.
+
+    Args:
+        key: the key, like ``if-candidate``.
+        schema: JSON Schema (2020-12) of its value.
+        admits: whether the command runs, given the key's value.  Asked only where the key is present.
+        reason: why a command was skipped, for the log.
+    """
+
+    key: str
+    schema: JsonSchema
+    admits: Callable[[Any, ExecContext], bool]
+    reason: str
+
+
+class Service(Protocol):
+    """A part of a node that lives as long as the node does."""
+
+    async def run(self, node: RunningNode, *, task_status: trio.TaskStatus[None]) -> None:
+        """Work until cancelled; call ``task_status.started()`` when ready."""
+
+
+class RunningNode(Protocol):
+    """What a running service gets from its node."""
+
+    config: Config
+    store: Any
+    role: Any
+
+
+@dataclass(frozen=True, slots=True)
+class BackupSpec:
+    """A backup type, as a plugin registers it.
+
+    Args:
+        type: the word in ``backup.type``; also the name of its section, ``backup.TYPE``.
+        factory: makes the service, opening nothing yet; raises ConfigError for what the schema could not check.
+        schema: JSON Schema (2020-12) of the section; by default it has no keys.
+        implied: whether this type is used where ``backup.type`` is empty, given the section and the environment.
+    """
+
+    type: str
+    factory: Callable[[BackupConfig, NodeInfo], Service]
+    schema: JsonSchema = field(default_factory=_no_keys)
+    implied: Callable[[Mapping[str, Any], Mapping[str, str]], bool] = lambda section, environment: False
+
+
+@dataclass(frozen=True, slots=True)
+class ProxySpec:
+    """A proxy type, as a plugin registers it.
+
+    Args:
+        type: the word in ``proxy.type``; also the name of its section, ``proxy.TYPE``.
+        factory: makes the service, opening nothing yet; raises ConfigError for what the schema could not check.
+        schema: JSON Schema (2020-12) of the section; by default it has no keys.
+    """
+
+    type: str
+    factory: Callable[[ProxyConfig, NodeInfo], Service]
+    schema: JsonSchema = field(default_factory=_no_keys)

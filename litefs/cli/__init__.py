@@ -9,7 +9,8 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from litefs.cli.table import KERNEL_COMMANDS, load_command
+from litefs.cli.table import load_command
+from litefs.kernel_commands import KERNEL_COMMANDS
 
 USAGE_HEAD = """\
 litefs replicates SQLite databases across machines under an unchanged application.

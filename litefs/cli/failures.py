@@ -61,6 +61,9 @@ def _show(error: BaseException) -> int:
     if isinstance(error, BrokenPipeError):
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115  or the interpreter complains about its flush at exit
         return 1
+    if isinstance(error, click.exceptions.NoArgsIsHelpError) and error.ctx is not None:
+        print(error.ctx.get_help(), file=sys.stderr)
+        return error.exit_code
     if isinstance(error, click.UsageError) and error.ctx is not None:
         print(error.ctx.get_usage(), file=sys.stderr)
     _say(error.format_message() if isinstance(error, click.ClickException) else str(error))

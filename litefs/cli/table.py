@@ -1,6 +1,6 @@
 """Which commands there are, and where each one lives; a module is imported only when its command is used.
 
-A kernel command is a line here and a module ``litefs/cli/NAME.py`` that has a ``click.Command`` called ``command``.
+A kernel command is a line in `litefs.kernel_commands` and a module here with a ``click.Command`` called ``command``.
 """
 
 from __future__ import annotations
@@ -10,20 +10,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 from litefs.errors import LitefsError, PluginError
-from litefs.extensions import CommandSpec
+from litefs.kernel_commands import KERNEL_COMMANDS
 
 if TYPE_CHECKING:
     import click
 
-KERNEL_COMMANDS: tuple[CommandSpec, ...] = (
-    CommandSpec("mount", "litefs.cli.mount:command", "mount the file system and run the node"),
-    CommandSpec("run", "litefs.cli.run:command", "run a command, with the halt lock or after a promotion if asked to"),
-    CommandSpec("import", "litefs.cli.import_:command", "replace a database by a SQLite file"),
-    CommandSpec("export", "litefs.cli.export:command", "write a consistent copy of a database to a file"),
-    CommandSpec("config", "litefs.cli.config:command", "check, show or describe litefs.yml"),
-    CommandSpec("plugins", "litefs.cli.plugins:command", "list installed plugins"),
-    CommandSpec("version", "litefs.cli.version:command", "print the version"),
-)
+    from litefs.extensions import CommandSpec
 
 
 class UnknownCommand(LitefsError):
@@ -31,10 +23,11 @@ class UnknownCommand(LitefsError):
 
 
 def plugin_commands() -> list[CommandSpec]:
-    """The commands that installed plugins bring.  Raises PluginError where one takes a kernel command's name."""
+    """The commands that installed plugins bring.  Raises PluginError naming the one at fault."""
     from litefs import plugins  # late: costs about 30 ms that kernel commands need not pay
 
-    return list(plugins.load().commands.values())
+    kernel = {spec.name for spec in KERNEL_COMMANDS}
+    return [spec for name, spec in plugins.load().commands.items() if name not in kernel]
 
 
 def load_command(name: str) -> click.Command:

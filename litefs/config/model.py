@@ -1,0 +1,180 @@
+"""litefs.yml as the rest of the program sees it: frozen, complete, checked.
+
+Durations are seconds.  Defaults come from the schema, so none are repeated here; make one from text with
+`litefs.config.loads`.  Field names are the keys with underscores for dashes; schema/litefs.schema.json explains them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from litefs.config.addresses import split_address
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FuseConfig:
+    """``fuse``: the mount.  ``dir`` is absolute."""
+
+    dir: Path
+    allow_other: bool
+    debug: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DataConfig:
+    """``data``: the data directory.  ``dir`` is absolute."""
+
+    dir: Path
+    compress: bool
+    retention: float
+    retention_monitor_interval: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HTTPConfig:
+    """``http``: the API.  ``auth_token`` holds the content of ``auth-token-file`` where that is given."""
+
+    addr: str
+    snapshot_timeout: float
+    auth_token: str = field(repr=False)
+    tls_cert: str
+    tls_key: str
+    tls_ca: str
+
+    @property
+    def host(self) -> str:
+        """The interface to listen on; empty for all."""
+        return split_address(self.addr)[0]
+
+    @property
+    def port(self) -> int:
+        """The port to listen on; 0 lets the system choose."""
+        return split_address(self.addr)[1]
+
+    @property
+    def secure(self) -> bool:
+        """Whether TLS is on."""
+        return bool(self.tls_cert)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProxyConfig:
+    """``proxy``: it runs where ``target`` is not empty.  ``section`` is ``proxy.TYPE``, the plugin's own keys."""
+
+    type: str
+    addr: str
+    target: str
+    db: str
+    max_lag: float
+    debug: bool
+    passthrough: tuple[str, ...]
+    always_forward: tuple[str, ...]
+    primary_redirect_timeout: float
+    read_timeout: float
+    read_header_timeout: float
+    write_timeout: float
+    idle_timeout: float
+    section: Mapping[str, Any] = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LeaseConfig:
+    """``lease``.  ``section`` is ``lease.TYPE``, the plugin's own keys.
+
+    ``hostname`` and ``advertise_url`` may be empty: what that means is the plugin's to say.
+    """
+
+    type: str
+    hostname: str
+    advertise_url: str
+    candidate: bool
+    promote: bool
+    reconnect_delay: float
+    demote_delay: float
+    databases: tuple[str, ...]
+    section: Mapping[str, Any] = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BackupConfig:
+    """``backup``: there is none where ``type`` is empty.  ``section`` is ``backup.TYPE``, the plugin's own keys."""
+
+    type: str
+    path: str
+    url: str
+    cluster: str
+    auth_token: str = field(repr=False)
+    section: Mapping[str, Any] = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogConfig:
+    """``log``.  ``format`` is ``text`` or ``json``."""
+
+    format: str
+    timestamp: bool
+    debug: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TracingConfig:
+    """``tracing``.  ``max_size`` is in MB; nothing is written where ``path`` is empty."""
+
+    enabled: bool
+    path: str
+    max_size: int
+    max_count: int
+    compress: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ExecCommand:
+    """One entry of ``exec``.
+
+    Args:
+        cmd: the command line, not yet split into words.
+        policies: the values of the policy keys that are given, by key (``if-candidate``).
+    """
+
+    cmd: str
+    policies: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def if_candidate(self) -> bool:
+        """Whether it is for candidates only."""
+        return bool(self.policies.get("if-candidate", False))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Config:
+    """A whole litefs.yml.
+
+    Args:
+        path: the file it was read from; empty for text.
+        warnings: what deserves a line in the log though it is no error.
+        tree: every section as plain data with defaults filled in and durations in seconds; see `section`.
+    """
+
+    path: str
+    exit_on_error: bool
+    skip_sync: bool
+    strict_verify: bool
+    exec: tuple[ExecCommand, ...]
+    data: DataConfig
+    fuse: FuseConfig
+    http: HTTPConfig
+    proxy: ProxyConfig
+    lease: LeaseConfig
+    backup: BackupConfig
+    log: LogConfig
+    tracing: TracingConfig
+    warnings: tuple[str, ...] = ()
+    tree: Mapping[str, Any] = field(repr=False)
+
+    def section(self, name: str) -> Mapping[str, Any]:
+        """The content of a top-level section that a plugin brings, keys as written; empty where it is absent."""
+        found: Mapping[str, Any] = self.tree.get(name, {})
+        return found
