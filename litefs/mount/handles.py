@@ -1,0 +1,235 @@
+"""Open files of the mount. Each knows whether the daemon itself opened it: its own writes are never captured."""
+
+from __future__ import annotations
+
+import errno
+import os
+
+import trio
+
+from litefs.store.database import Database
+
+NOT_PRIMARY = OSError(errno.EACCES, "this node is not the primary")
+
+
+class Handle:
+    """An open file. The base class refuses everything.
+
+    Attributes:
+        own: the daemon's own.
+        alive: false once the file was deleted: then nothing may be written any more.
+        inode: number of the file it was opened on.
+    """
+
+    direct_io = False
+    inode = 0
+
+    def __init__(self, own: bool = False) -> None:
+        self.own = own
+        self.alive = True
+
+    async def read(self, offset: int, size: int) -> bytes:
+        """Bytes from the file; fewer at its end."""
+        raise OSError(errno.EACCES, "not readable")
+
+    async def write(self, offset: int, data: bytes) -> int:
+        """Write all of `data`; its length."""
+        raise OSError(errno.EACCES, "not writable")
+
+    async def fsync(self) -> None:
+        """Make what was written durable."""
+
+    async def truncate(self, size: int) -> None:
+        """Change the size."""
+        raise OSError(errno.EACCES, "not writable")
+
+    def release(self) -> None:
+        """The last descriptor was closed."""
+
+
+class FileHandle(Handle):
+    """A file with a backing file."""
+
+    def __init__(self, path: str | os.PathLike[str] | int, own: bool) -> None:
+        super().__init__(own)
+        if isinstance(path, int):
+            self.fd = os.dup(path)
+        else:
+            self.fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+
+    async def read(self, offset: int, size: int) -> bytes:
+        buffer = bytearray(size)
+        try:
+            count = os.preadv(self.fd, [buffer], offset, os.RWF_NOWAIT)
+        except OSError:
+            count = -1
+        if 0 <= count < size:
+            count = -1 if count + offset < os.fstat(self.fd).st_size else count
+        if count < 0:  # not all of it is in memory: a slow disk must not hold up the others
+            return await trio.to_thread.run_sync(os.pread, self.fd, size, offset)
+        return bytes(buffer) if count == size else bytes(memoryview(buffer)[:count])
+
+    async def write(self, offset: int, data: bytes) -> int:
+        if not self.alive:
+            raise OSError(errno.EIO, "the file was deleted")
+        return os.pwrite(self.fd, data, offset)
+
+    async def fsync(self) -> None:
+        await trio.to_thread.run_sync(os.fdatasync, self.fd)
+
+    async def truncate(self, size: int) -> None:
+        os.ftruncate(self.fd, size)
+
+    def release(self) -> None:
+        os.close(self.fd)
+
+
+class DatabaseHandle(FileHandle):
+    """The database file."""
+
+    def __init__(self, db: Database, own: bool) -> None:
+        super().__init__(db.file, own)
+        self._db = db
+
+    async def write(self, offset: int, data: bytes) -> int:
+        if not self.own:
+            self._db.journal.check_write(offset, data)
+        self._db.counters.database_writes += 1
+        return await super().write(offset, data)
+
+    async def truncate(self, size: int) -> None:
+        if not self.own and size != os.fstat(self.fd).st_size:
+            self._db.journal.check_truncate(size)
+        await super().truncate(size)
+
+    async def fsync(self) -> None:
+        journal = self._db.journal
+        if self.own or not journal.active:
+            await super().fsync()
+            return
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(journal.prepare)
+            await super().fsync()
+
+
+class WALHandle(FileHandle):
+    """The write-ahead log. The write that completes a commit frame captures the transaction before it returns."""
+
+    def __init__(self, db: Database, own: bool) -> None:
+        super().__init__(db.wal.path, own)
+        self._db = db
+
+    async def write(self, offset: int, data: bytes) -> int:
+        wal = self._db.wal
+        if self.own:
+            if offset == 0:
+                await wal.before_restart()
+            written = await super().write(offset, data)
+            if offset == 0:
+                wal.restarted()
+            return written
+        if not self._db.store.writable:
+            raise NOT_PRIMARY
+        await wal.before_write(offset)
+        self._db.counters.wal_writes += 1
+        written = await super().write(offset, data)
+        if written == len(data) and (end := wal.completed_commit(offset, data)):
+            await wal.capture(end)
+        return written
+
+    async def fsync(self) -> None:
+        if self._db.publisher.undurable and self._db.wal.exists:
+            self._db.durable_by_fsync = True
+            await self._db.sync_wal()
+        else:
+            await super().fsync()
+
+    async def truncate(self, size: int) -> None:
+        await truncate_wal(self._db, size, self.own, self.fd)
+
+
+async def truncate_wal(db: Database, size: int, own: bool, fd: int) -> None:
+    """Empty the WAL, or cut off what lies behind its last transaction.
+
+    Raises:
+        OSError: EACCES on a node that may not write; EIO when transactions would be lost.
+    """
+    if size == os.fstat(fd).st_size:
+        return
+    if not own and not db.store.writable:
+        raise NOT_PRIMARY
+    if size == 0:
+        await db.wal.before_restart()
+        os.ftruncate(fd, 0)
+        db.wal.restarted()
+    elif size < db.wal.end_offset:
+        raise OSError(errno.EIO, f"{db.name}: cutting the WAL to {size} bytes would lose transactions")
+    else:
+        os.ftruncate(fd, size)
+
+
+class JournalHandle(FileHandle):
+    """The rollback journal."""
+
+    def __init__(self, db: Database, own: bool) -> None:
+        super().__init__(db.journal.path, own)
+        self._db = db
+
+    async def write(self, offset: int, data: bytes) -> int:
+        if self.own:
+            return await super().write(offset, data)
+        journal = self._db.journal
+        if journal.zeroes_header(offset, data):
+            await journal.finalise()
+        elif not self._db.store.writable:
+            raise NOT_PRIMARY
+        self._db.counters.journal_writes += 1
+        written = await super().write(offset, data)
+        if offset == 0:
+            journal.header_written(data)
+        return written
+
+    async def truncate(self, size: int) -> None:
+        if size == 0 and not self.own:
+            await self._db.journal.finalise()
+        await super().truncate(size)
+
+
+class ShmHandle(FileHandle):
+    """The wal-index: memory only, shared by those who map it."""
+
+    def __init__(self, db: Database, own: bool) -> None:
+        assert db.shm is not None
+        super().__init__(db.shm, own)
+        self._db = db
+        self._memory = db.shm
+        if not own:
+            db.shm_users += 1
+
+    async def write(self, offset: int, data: bytes) -> int:
+        self._db.counters.shm_writes += 1
+        return os.pwrite(self.fd, data, offset)
+
+    async def read(self, offset: int, size: int) -> bytes:
+        return os.pread(self.fd, size, offset)
+
+    async def fsync(self) -> None:
+        pass
+
+    def release(self) -> None:
+        super().release()
+        if not self.own and self._db.shm == self._memory:
+            self._db.shm_users -= 1
+
+
+class TextHandle(Handle):
+    """A small read-only file whose content is fixed when it is opened."""
+
+    direct_io = True
+
+    def __init__(self, data: bytes) -> None:
+        super().__init__()
+        self._data = data
+
+    async def read(self, offset: int, size: int) -> bytes:
+        return self._data[offset : offset + size]

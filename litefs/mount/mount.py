@@ -1,0 +1,115 @@
+"""Making, serving and removing the mount."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyfuse3
+import trio
+
+from litefs.errors import MountError
+from litefs.mount import kernel
+from litefs.mount.operations import Operations
+from litefs.mount.special import Role
+from litefs.store.store import Store
+
+AWAKE = 300e-6  # seconds the loop stays awake after the last write, where there is a processor to spare
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How to mount.
+
+    Attributes:
+        allow_other: whether other users may use it.
+        debug: log every request (libfuse does, to stderr).
+        busy_poll: stay awake between the writes of a transaction; None = where there is more than one processor.
+    """
+
+    allow_other: bool = False
+    debug: bool = False
+    busy_poll: bool | None = None
+
+
+class Mount:
+    """The FUSE mount of a store. One a process: pyfuse3 keeps its session in the module."""
+
+    def __init__(
+        self, store: Store, role: Role, directory: str | os.PathLike[str], options: Options | None = None
+    ) -> None:
+        self.directory = Path(os.path.abspath(directory))
+        self._options = options or Options()
+        self._operations = Operations(store, role)
+        self._open = False
+
+    def open(self) -> None:
+        """Mount. A mount that a dead daemon left behind is removed first.
+
+        Raises:
+            MountError: FUSE or the directory is not usable; says what to do.
+        """
+        kernel.check_fuse()
+        kernel.clean_stale(self.directory)
+        self._check_directory()
+        options = {"fsname=litefs"}
+        if self._options.allow_other:
+            options.add("allow_other")
+        if self._options.debug:
+            options.add("debug")
+        try:
+            pyfuse3.init(self._operations, str(self.directory), options)
+        except RuntimeError as error:
+            hint = "see the line above"
+            if self._options.allow_other and os.geteuid() != 0:
+                hint = "fuse.allow-other needs user_allow_other in /etc/fuse.conf"
+            raise MountError(f"cannot mount {self.directory}: {error}", hint) from None
+        self._open = True
+
+    def _check_directory(self) -> None:
+        try:
+            self.directory.mkdir(parents=True, exist_ok=True)
+            if os.listdir(self.directory):
+                raise MountError(
+                    f"{self.directory} is not empty", "move its files away: the mount would hide them"
+                )  # fmt: skip
+        except OSError as error:
+            raise MountError(
+                f"cannot use {self.directory} as mount point: {error.strerror}", "check fuse.dir"
+            ) from None
+
+    async def serve(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Answer requests until cancelled, or until somebody unmounts the directory."""
+        async with trio.open_nursery() as nursery:
+            if self._busy_poll:
+                nursery.start_soon(self._stay_awake)
+            task_status.started()
+            await pyfuse3.main(min_tasks=4)
+            nursery.cancel_scope.cancel()
+
+    @property
+    def _busy_poll(self) -> bool:
+        if self._options.busy_poll is not None:
+            return self._options.busy_poll
+        return len(os.sched_getaffinity(0)) > 1
+
+    async def _stay_awake(self) -> None:
+        """Keep the loop from sleeping right after a write: the next one is mostly some 30 us away."""
+        operations = self._operations
+        while True:
+            await operations.active.wait()
+            while trio.current_time() - operations.last_request < AWAKE:
+                await trio.lowlevel.checkpoint()
+            operations.active = trio.Event()
+
+    def close(self) -> None:
+        """Unmount, even while applications have files open: they get an error from then on."""
+        if self._open:
+            self._open = False
+            pyfuse3.close(unmount=True)
+
+    @staticmethod
+    def clean_stale(directory: str | os.PathLike[str]) -> bool:
+        """Remove a dead mount; whether there was one. Raises `MountError`."""
+        return kernel.clean_stale(Path(os.path.abspath(directory)))

@@ -1,0 +1,47 @@
+"""The files of the mount that tell of the cluster: ``.primary``, ``.lag``, ``NAME-pos`` and ``NAME-lock``."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from litefs.store.database import Database
+
+PRIMARY = ".primary"
+LAG = ".lag"
+UNKNOWN_LAG = b"+2147483647"  # eleven bytes, as the others; so there is no room for a newline
+MAX_LAG = 999_999_999  # ms: nine digits
+
+
+class _Info(Protocol):
+    @property
+    def hostname(self) -> str: ...
+
+
+class Role(Protocol):
+    """What the mount shows of this node's part in the cluster."""
+
+    @property
+    def is_primary(self) -> bool: ...
+
+    @property
+    def primary(self) -> _Info | None: ...
+
+    def lag_ms(self) -> int | None: ...
+
+
+def primary_text(role: Role) -> bytes | None:
+    """Content of ``.primary``; None when it does not exist: here is the primary, or none is known."""
+    return None if role.primary is None else role.primary.hostname.encode() + b"\n"
+
+
+def lag_text(role: Role) -> bytes:
+    """Content of ``.lag``: sign, nine digits of milliseconds behind the primary, newline."""
+    lag = 0 if role.is_primary else role.lag_ms()
+    if lag is None:
+        return UNKNOWN_LAG
+    return b"%+010d\n" % max(-MAX_LAG, min(MAX_LAG, lag))
+
+
+def position_text(db: Database) -> bytes:
+    """Content of ``NAME-pos``: position and newline, 34 bytes."""
+    return str(db.pos).encode() + b"\n"

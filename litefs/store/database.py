@@ -1,0 +1,354 @@
+"""One database of this node: where it is, what is on its way, and the files behind the mount.
+
+All state changes happen in the trio thread. Work that grows with a transaction's size is done in worker threads
+while the one who caused it waits, holding SQLite's own write lock; nothing else can change the database meanwhile.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import trio
+
+from litefs import ltx
+from litefs.ltx import EMPTY, Pos
+from litefs.store import pagetable, transaction
+from litefs.store.counters import Counters
+from litefs.store.events import TxEvent
+from litefs.store.journal import Journal
+from litefs.store.ltxdir import LTXDir
+from litefs.store.ltxsync import sync_directory, sync_files
+from litefs.store.pagetable import PageTable, Stamp
+from litefs.store.publisher import Captured, Publisher, State
+from litefs.store.transaction import NO_WAL, Change, PageMap, WALPart
+from litefs.store.wal import WAL
+
+if TYPE_CHECKING:
+    from litefs.store.store import Store
+
+log = logging.getLogger(__name__)
+
+
+class Database:
+    """A database that has been recovered and may be open.
+
+    Attributes:
+        pos: position of the newest captured transaction; what ``NAME-pos`` shows.
+        published: position that streams, backups and events have reached; never ahead of `pos`.
+        hwm: high-water mark, the TXID up to which a backup holds the database; 0 = none.
+    """
+
+    def __init__(self, store: Store, name: str) -> None:
+        self.store = store
+        self.name = name
+        self.path: Path = store.database_path(name)
+        self.file = self.path / "database"
+        self.ltx_dir = LTXDir(self.path / "ltx")
+        self.table = PageTable()
+        self.state = State()
+        self.published = Pos(0, 0)
+        self.hwm = 0
+        self.counters = Counters()
+        self.publisher = Publisher(self._publish)
+        self.wal = WAL(self)
+        self.journal = Journal(self)
+        self.shm: int | None = None  # memory file of the wal-index while one is in use
+        self.shm_users = 0  # open handles of applications on it
+        self.incoming = trio.Lock()  # one apply, import or drop at a time
+        self.moved = trio.Event()  # set, and replaced, whenever `pos` moves
+        self.durable_by_fsync = False  # the writer syncs the WAL itself (synchronous=FULL)
+        self._synced = 0  # TXID up to which the LTX files are durable
+        self._flush = trio.Lock()
+        self._directory_dirty = False
+        self._stamp = Stamp(0, 0, Pos(0, 0))  # what the saved page table is true for
+
+    # --------------------------------------------------------------------------------------------------- where
+
+    @property
+    def pos(self) -> Pos:
+        """Position of the newest captured transaction."""
+        return self.state.pos
+
+    @property
+    def page_size(self) -> int:
+        """Bytes; 0 before the first transaction."""
+        return self.state.page_size
+
+    @property
+    def commit_pages(self) -> int:
+        """Size of the database in pages."""
+        return self.state.commit
+
+    @property
+    def timestamp(self) -> int:
+        """When the newest transaction was made: ms since the epoch, 0 for none."""
+        return self.state.timestamp
+
+    @property
+    def exists(self) -> bool:
+        """Whether there is a database file (it may be empty)."""
+        return self.file.exists()
+
+    @property
+    def saved(self) -> Pos:
+        """Position of the saved page table: LTX files after it are needed at start-up."""
+        return self._stamp.pos
+
+    def settled(self, state: State, table: PageTable, stamp: Stamp) -> None:
+        """Recovery found the database in this state, everything in it committed and durable."""
+        self.state, self.table, self._stamp = state, table, stamp
+        self.published = state.pos
+        self._synced = state.pos.txid
+        self.wal.load()
+
+    # ------------------------------------------------------------------------------------------------ capturing
+
+    async def commit(
+        self, pages: PageMap, commit: int, part: WALPart = NO_WAL, frames: tuple[int, int] = (0, 0)
+    ) -> None:
+        """Capture a transaction: after this it has an LTX file. No transaction when nothing changes.
+
+        Args:
+            pages: every page it may have changed; the whole database when the page size changes.
+            commit: size of the database afterwards, in pages.
+            part: its bytes in the WAL.
+            frames: frames of the WAL before and up to it.
+
+        Raises:
+            OSError: EROFS when this node may not write, or what the disk says; nothing was captured.
+        """
+        self._check_writable()
+        if pages.size <= transaction.SMALL:
+            change = transaction.examine(pages, commit, self.table, self.state)
+        else:
+            change = await trio.to_thread.run_sync(transaction.examine, pages, commit, self.table, self.state)
+        if self.is_no_change(change, pages.page_size, commit):
+            return
+        head = self.ltx_header(pages.page_size, commit, part)
+        final = self.ltx_dir.file(head.min_txid, head.max_txid)
+        if pages.size <= transaction.SMALL:
+            size = transaction.write_small(final, head, change)
+        else:
+            temporary = self.ltx_dir.temporary()
+            size = await trio.to_thread.run_sync(transaction.write_large, temporary, head, change, pages)
+            self._check_writable()  # the lease may be gone by now
+            os.replace(temporary, final)
+        self.captured(head, change, size, frames=frames)
+
+    def _check_writable(self) -> None:
+        if not self.store.writable:
+            raise OSError(errno.EROFS, "this node is not the primary")
+
+    def is_no_change(self, change: Change, page_size: int, commit: int) -> bool:
+        """Whether the examined pages leave the database as it was: then there is no transaction."""
+        return not change and commit == self.state.commit and page_size == self.state.page_size
+
+    def ltx_header(self, page_size: int, commit: int, part: WALPart = NO_WAL) -> ltx.Header:
+        """Header of the next transaction's LTX file."""
+        return transaction.header(
+            commit,
+            page_size,
+            self.state,
+            part,
+            flags=1 if self.store.compress else 0,
+            timestamp=max(time.time_ns() // 1_000_000, self.state.timestamp),
+            node_id=self.store.node_id,
+        )
+
+    def captured(
+        self, head: ltx.Header, change: Change, size: int, *, frames: tuple[int, int] = (0, 0), durable: bool = False
+    ) -> None:
+        """The transaction's LTX file is in place: move the position."""
+        before = self.state
+        is_wal = before.is_wal if change.is_wal is None else change.is_wal
+        self.state = State(Pos(head.max_txid, change.post_apply), head.page_size, head.commit, head.timestamp, is_wal)
+        in_doubt = frames[1] > 0 and self.shm_users > 0
+        undo = self._undo(before, head, change) if in_doubt else []
+        self._move_table(before, head, change)
+        self.ltx_dir.add(head.min_txid, head.max_txid, size)
+        self.counters.commits += 1
+        self.publisher.add(Captured(self.state, before, *frames, undo, accepted=not in_doubt, durable=durable))
+        if durable:
+            self._synced = max(self._synced, head.max_txid) if self._synced == head.max_txid - 1 else self._synced
+        self.position_moved()
+        if len(self.publisher):
+            self.store.pending(self)
+
+    def _undo(self, before: State, head: ltx.Header, change: Change) -> list[tuple[int, int]]:
+        undo = [(pgno, self.table.get(pgno)) for pgno, _ in change.checksums]
+        if head.commit < before.commit:
+            undo += self.table.tail(head.commit)
+        return undo
+
+    def _move_table(self, before: State, head: ltx.Header, change: Change) -> None:
+        if head.page_size != before.page_size:
+            self.table.clear()
+        self.table.update(change.checksums)
+        if head.commit < before.commit:
+            self.table.truncate(head.commit)
+
+    def retract(self) -> Captured:
+        """Take back the transaction in doubt: SQLite has discarded it."""
+        captured = self.publisher.retract()
+        txid = captured.state.pos.txid
+        log.debug("%s: retracting transaction %s, discarded by SQLite", self.name, ltx.format_txid(txid))
+        self.ltx_dir.remove((txid, txid))
+        if captured.state.page_size != captured.before.page_size:
+            self.table.clear()
+        self.table.truncate(captured.before.commit)
+        self.table.update(captured.undo)
+        self.state = captured.before
+        self._synced = min(self._synced, txid - 1)
+        self.counters.commits -= 1
+        self.position_moved()
+        return captured
+
+    def file_has(self, captured: Captured) -> bool:
+        """Whether the database file itself holds what the transaction wrote."""
+        page_size = captured.state.page_size
+        fd = os.open(self.file, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            for pgno, _ in captured.undo:
+                data = os.pread(fd, page_size, (pgno - 1) * page_size)
+                if pgno <= captured.state.commit and (
+                    len(data) != page_size or ltx.page_checksum(pgno, data) != self.table.get(pgno)
+                ):
+                    return False
+        finally:
+            os.close(fd)
+        return True
+
+    # ----------------------------------------------------------------------------------------------- publishing
+
+    def position_moved(self) -> None:
+        """Wake those who wait for a position."""
+        self.moved.set()
+        self.moved = trio.Event()
+
+    async def wait_position(self, txid: int, timeout: float) -> bool:
+        """Wait until `pos` is at or past a TXID; False when `timeout` seconds pass first."""
+        with trio.move_on_after(timeout):
+            while self.pos.txid < txid:
+                await self.moved.wait()
+        return self.pos.txid >= txid
+
+    def _publish(self, captured: Captured) -> None:
+        self.announce(captured.state)
+
+    def announce(self, state: State) -> None:
+        """Everything up to this state is durable and committed: tell streams and subscribers."""
+        self.published = state.pos
+        self.store.published(self)
+        if len(self.store.events):
+            self.store.events.publish(
+                TxEvent(self.name, *state.pos, state.page_size, state.commit, state.timestamp)
+            )  # fmt: skip
+
+    # ------------------------------------------------------------------------------------------------- durability
+
+    async def sync_wal(self) -> None:
+        """Make the WAL durable, and with it every transaction captured from it so far.
+
+        Raises:
+            OSError: the disk failed.
+        """
+        txid = self.pos.txid
+        fd = os.dup(self.wal.fd)
+        try:
+            await trio.to_thread.run_sync(os.fdatasync, fd)
+        finally:
+            os.close(fd)
+        self.publisher.made_durable(txid)
+
+    async def flush_ltx(self) -> None:
+        """Make every LTX file durable: what they were made from is about to be overwritten.
+
+        Raises:
+            OSError: the disk failed.
+        """
+        async with self._flush:
+            txid = self.pos.txid
+            if txid > self._synced:
+                paths = [self.ltx_dir.file(n, n) for n in range(self._synced + 1, txid + 1)]
+                await trio.to_thread.run_sync(sync_files, self.ltx_dir.path, paths)
+                self._synced = max(self._synced, min(txid, self.pos.txid))
+            self.publisher.made_durable(txid)
+
+    @property
+    def unsynced_ltx(self) -> int:
+        """Number of LTX files not known to be durable."""
+        return self.pos.txid - self._synced
+
+    def directory_changed(self) -> None:
+        """A file was made or deleted in the database's directory: the next directory sync includes it."""
+        self._directory_dirty = True
+        self.store.directories.add(self)
+
+    def sync_directory(self) -> None:
+        """Make the directory's entries durable. Blocking."""
+        self._directory_dirty = False
+        sync_directory(self.path)
+
+    async def save_table(self) -> None:
+        """Bring the file with the page checksums up to date, so that the next start has less to replay.
+
+        Raises:
+            OSError: the disk failed.
+        """
+        if self.published == self._stamp.pos or not self._settled:
+            return
+        await self.flush_ltx()
+        if not self._settled:
+            return  # moved meanwhile: next time
+        stamp = Stamp(self.state.page_size, self.state.commit, self.state.pos)
+        blocks = self.table.take_changes(stamp.commit, whole=self._stamp.page_size != stamp.page_size)
+        try:
+            await trio.to_thread.run_sync(pagetable.save, self.path / "checksums", stamp, blocks)
+        except OSError:
+            self._stamp = Stamp(0, 0, self._stamp.pos)  # which blocks are missing is not known: save all next time
+            raise
+        self._stamp = stamp
+
+    @property
+    def _settled(self) -> bool:
+        return self.published == self.pos and not self._flush.locked()
+
+    # --------------------------------------------------------------------------------------------------- dropping
+
+    async def drop(self) -> None:
+        """The application deleted the database: one more transaction, of no pages, and the files go.
+
+        Raises:
+            OSError: EROFS when this node may not write, or what the disk says; nothing was deleted.
+        """
+        await self.flush_ltx()
+        self._check_writable()
+        if self.state.commit:
+            head = self.ltx_header(self.state.page_size, 0)
+            change = Change(post_apply=EMPTY, is_wal=False)
+            final = self.ltx_dir.file(head.min_txid, head.max_txid)
+            size = transaction.write_small(final, head, change)
+            self.publisher.accept()
+            self.captured(head, change, size)
+        self.remove_files()
+
+    def drop_shm(self) -> None:
+        """The wal-index was deleted; those who have it open keep theirs."""
+        if self.shm is not None:
+            os.close(self.shm)
+        self.shm, self.shm_users = None, 0
+        self.store.index_gone(self)
+
+    def remove_files(self) -> None:
+        """Delete the database file and its side files; LTX files and the position stay."""
+        self.wal.close()
+        self.journal.forget()
+        self.drop_shm()
+        for name in ("wal", "journal", "database"):
+            (self.path / name).unlink(missing_ok=True)
+        self.directory_changed()

@@ -1,0 +1,124 @@
+"""From captured to published: who makes transactions durable, and who notices that SQLite has accepted them.
+
+Under synchronous=FULL the application's own sync of the WAL makes a transaction durable, and this task only steps in
+when that does not come. Under NORMAL nobody syncs: here the WAL is synced (one sync for all transactions since the
+last), because recovery re-creates LTX files from it. LTX files themselves follow at leisure, at the latest before
+the WAL they came from is overwritten (`Database.flush_ltx`).
+"""
+
+from __future__ import annotations
+
+import logging
+from functools import partial
+from typing import TYPE_CHECKING
+
+import trio
+
+from litefs.store.indexwatch import IndexWatch
+
+if TYPE_CHECKING:
+    from litefs.store.database import Database
+    from litefs.store.store import Store
+
+log = logging.getLogger(__name__)
+
+FSYNC_GRACE = 0.005  # seconds that a writer known to sync its WAL gets before it is done for it
+IDLE_DELAY = 0.2  # seconds between rounds while nobody waits for published transactions
+LTX_BATCH = 64  # LTX files not yet durable from which on they are synced in the background
+
+
+class Durability:
+    """The background task that moves transactions from captured to published."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._dirty: set[Database] = set()
+        self._event = trio.Event()
+        self._watch = IndexWatch()
+        self._token: trio.lowlevel.TrioToken | None = None
+        self._stopped = False
+
+    def pending(self, db: Database) -> None:
+        """A transaction was captured."""
+        self._dirty.add(db)
+        self._event.set()
+        if self._store.watched:
+            self._watch_index(db)
+
+    def wanted(self) -> None:
+        """Someone wants to hear of transactions at once: look for those that wait."""
+        for db in self._dirty:
+            self._watch_index(db)
+        self._event.set()
+
+    def stop_watching(self) -> None:
+        """No more looks at wal-indexes through the mount. Blocking; call from a worker thread."""
+        self._stopped = True
+        self._watch.stop()
+
+    # ---------------------------------------------------------------------------------------------- acceptance
+
+    def _watch_index(self, db: Database) -> None:
+        captured = db.publisher.in_doubt
+        if captured is None or self._token is None or self._stopped:
+            return
+        if db.shm is None or db.wal.header is None:
+            db.publisher.accept()  # locking_mode=EXCLUSIVE: there is no wal-index to wait for
+            return
+        accept = partial(self._token.run_sync_soon, self._accept, db, captured.state.pos.txid)
+        path = self._store.mount_dir / f"{db.name}-shm"
+        self._watch.watch(db.name, path, captured.wal_end, db.wal.header.salt, accept)
+
+    def _accept(self, db: Database, txid: int) -> None:
+        captured = db.publisher.in_doubt
+        if captured is not None and captured.state.pos.txid == txid:
+            db.publisher.accept()
+
+    def index_gone(self, db: Database) -> None:
+        """The wal-index of a database was deleted."""
+        self._watch.forget(db.name)
+
+    # ---------------------------------------------------------------------------------------------- durability
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        self._token = trio.lowlevel.current_trio_token()
+        while True:
+            await self._event.wait()
+            self._event = trio.Event()
+            if not self._store.watched:
+                with trio.move_on_after(IDLE_DELAY):
+                    await self._event.wait()
+                self._event = trio.Event()
+            dirty, self._dirty = self._dirty, set()
+            for db in dirty:
+                await self._make_durable(db)
+
+    async def _make_durable(self, db: Database) -> None:
+        try:
+            if not self._store.watched:
+                self._watch_index(db)
+            if db.publisher.undurable:
+                await self._sync(db)
+        except OSError as error:
+            log.error("%s: cannot make transactions durable, will try again: %s", db.name, error)
+            await trio.sleep(1)
+        if len(db.publisher):
+            self._dirty.add(db)
+            if db.publisher.undurable:
+                self._event.set()
+
+    async def _sync(self, db: Database) -> None:
+        if not db.wal.exists or db.wal.end == 0:
+            await db.flush_ltx()
+            return
+        if db.durable_by_fsync:
+            before = db.pos
+            await trio.sleep(FSYNC_GRACE)
+            if not db.publisher.undurable or db.pos != before:
+                return
+            db.durable_by_fsync = False
+        if db.wal.exists:
+            await db.sync_wal()
+        if db.unsynced_ltx >= LTX_BATCH:
+            await db.flush_ltx()

@@ -1,0 +1,327 @@
+"""Bringing a database to a state that can be trusted, when it is first used after a start. Blocking.
+
+The LTX files are the source of truth. Whatever the database file, the WAL and a journal hold is made to agree with
+the newest good LTX file; complete transactions that the WAL holds beyond it become LTX files. What to compare with
+is the table of page checksums: saved now and then, brought forward here from the LTX files written since, so that
+the work grows with what happened since it was saved, not with the database.
+
+Afterwards the database file alone holds everything: there is no WAL and no journal.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from litefs import ltx
+from litefs.errors import FormatError, LTXError
+from litefs.ltx import Pos
+from litefs.sqlite.journal import Journal, is_finalised
+from litefs.store import pagetable, superjournal, transaction
+from litefs.store.image import Image, WALTransaction
+from litefs.store.ltxsync import sync_directory, sync_files
+from litefs.store.pagetable import PageTable, Stamp
+from litefs.store.publisher import State
+from litefs.store.transaction import PageMap
+
+if TYPE_CHECKING:
+    from litefs.store.database import Database
+
+log = logging.getLogger(__name__)
+
+VERIFY_LIMIT = 16 << 20  # bytes: larger LTX files are written under a temporary name and synced, so never torn
+
+Recovered = tuple[State, PageTable, Stamp]
+
+
+def recover(db: Database) -> Recovered:
+    """State, page checksums and what their file is true for, of a database at start.
+
+    Raises:
+        OSError: the disk failed.
+    """
+    return _Recovery(db).run()
+
+
+def settle(db: Database) -> None:
+    """Leave an open database as it should lie on disk: the WAL folded in, the table saved.
+
+    Raises:
+        OSError: the disk failed.
+    """
+    _Recovery(db).run()
+
+
+class _Recovery:
+    def __init__(self, db: Database) -> None:
+        self._db = db
+        self._path = db.path
+        self._ltx = db.ltx_dir
+        self._compress = db.store.compress
+        self._node_id = db.store.node_id
+        self._state = State()
+        self._table = PageTable()
+        self._stamp = Stamp(0, 0, Pos(0, 0))
+        self._touched: set[int] = set()
+        self._unsynced: list[Path] = []
+        self._committed_pages: set[int] = set()  # by a journal whose super-journal is gone
+
+    def run(self) -> Recovered:
+        self._clean()
+        self._ltx.load()
+        self._find_newest()
+        self._roll_back()
+        with Image(self._path, self._state.page_size) as image:
+            if self._state.pos.txid and self._state.commit == 0:
+                self._remove_database()
+            elif image.page_size or self._state.pos.txid:
+                known = self._load_table() or self._rebuild_table(image)
+                self._capture_committed_journal(image)
+                self._reconcile(image, known)
+        self._delete("journal")
+        self._save()
+        return self._state, self._table, self._stamp
+
+    # ------------------------------------------------------------------------------------------------ the pieces
+
+    def _clean(self) -> None:
+        for name in ("shm", "wal.removed"):
+            self._delete(name)
+        for path in self._path.glob("*.tmp"):
+            path.unlink()
+
+    def _delete(self, name: str) -> None:
+        (self._path / name).unlink(missing_ok=True)
+
+    def _aside(self, path: Path, why: str) -> None:
+        directory = self._path / "aside"
+        directory.mkdir(exist_ok=True)
+        target = directory / f"{time.time_ns()}-{path.name}"
+        os.replace(path, target)
+        log.error("%s: %s; kept as %s", self._db.name, why, target)
+
+    def _find_newest(self) -> None:
+        """The newest LTX file that is whole says where the database is."""
+        while newest := self._ltx.newest():
+            path = self._ltx.file(*newest)
+            try:
+                with open(path, "rb") as file:
+                    check = ltx.verify if os.fstat(file.fileno()).st_size <= VERIFY_LIMIT else ltx.read_info
+                    head, trailer = check(file, path.name)
+                if (head.min_txid, head.max_txid) != newest:
+                    raise LTXError(f"{path.name}: holds transactions {head.min_txid} to {head.max_txid}")
+            except LTXError as error:
+                self._aside(path, f"newest LTX file is not whole: {error}")
+                self._ltx.forget(newest)
+            else:
+                pos = Pos(head.max_txid, trailer.post_apply)
+                self._state = State(pos, head.page_size, head.commit, head.timestamp)
+                return
+
+    def _roll_back(self) -> None:
+        """Play a hot journal back; one whose super-journal is gone was committed."""
+        path = self._path / "journal"
+        try:
+            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return
+        try:
+            size = os.fstat(fd).st_size
+            if is_finalised(os.pread(fd, 28, 0)):
+                return
+            journal = Journal(fd, size)
+            super_name = journal.super_journal()
+            if super_name and superjournal.commits(self._db.store.super_dir, super_name):
+                self._committed_pages = {pgno for pgno, _ in journal.pages()}
+            else:
+                self._play_back(journal)
+        except FormatError as error:
+            log.warning("%s: ignoring a journal that is not one: %s", self._db.name, error)
+        finally:
+            os.close(fd)
+
+    def _play_back(self, journal: Journal) -> None:
+        log.info("%s: rolling back a transaction that was not finished", self._db.name)
+        fd = os.open(self._path / "database", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            for pgno, data in journal.pages():
+                os.pwrite(fd, data, (pgno - 1) * journal.page_size)
+                self._touched.add(pgno)
+            os.ftruncate(fd, journal.original_pages * journal.page_size)
+            os.fdatasync(fd)
+        finally:
+            os.close(fd)
+
+    def _remove_database(self) -> None:
+        for name in ("wal", "database"):
+            self._delete(name)
+
+    # ----------------------------------------------------------------------------------------- page checksums
+
+    def _load_table(self) -> bool:
+        """The saved table, brought forward to the position; False when that is not possible."""
+        table, stamp = PageTable.load(self._path / "checksums") or (PageTable(), Stamp(0, 0, Pos(0, 0)))
+        if stamp.pos.txid > self._state.pos.txid:
+            return False
+        chain = self._ltx.since(stamp.pos.txid)
+        if chain is None:
+            return False
+        pos, page_size = stamp.pos, stamp.page_size
+        touched = set()
+        try:
+            for item in chain:
+                with open(self._ltx.file(*item), "rb") as file:
+                    decoder = ltx.Decoder(file, name=str(item))
+                    head = decoder.header
+                    if head.pre_apply != pos.checksum and not head.is_snapshot:
+                        return False
+                    if head.page_size != page_size:
+                        table.clear()
+                        page_size = head.page_size
+                    for pgno, data in decoder:
+                        table.set(pgno, ltx.page_checksum(pgno, data))
+                        touched.add(pgno)
+                    table.truncate(head.commit)
+                    pos = Pos(head.max_txid, decoder.trailer.post_apply)
+        except LTXError as error:
+            log.warning("%s: %s", self._db.name, error)
+            return False
+        state = self._state
+        if pos != state.pos or table.checksum(state.page_size, state.commit) != state.pos.checksum:
+            return False
+        self._table, self._stamp = table, stamp
+        self._touched |= touched
+        self._unsynced = [self._ltx.file(*item) for item in chain]
+        return True
+
+    def _rebuild_table(self, image: Image) -> bool:
+        """The table from the database itself, which costs a read of all of it; False when it fits no position."""
+        started = time.monotonic()
+        self._table = PageTable()
+        base = image.find_base(self._table, self._state) if image.page_size else None
+        log.info(
+            "%s: read the whole database for its page checksums, in %.1f s", self._db.name, time.monotonic() - started
+        )
+        return base is not None or self._overlay_chain()
+
+    def _overlay_chain(self) -> bool:
+        """Whether the database becomes right when all LTX files at hand are applied to it."""
+        for item in self._ltx.ranges():
+            try:
+                with open(self._ltx.file(*item), "rb") as file:
+                    decoder = ltx.Decoder(file, name=str(item))
+                    for pgno, data in decoder:
+                        self._table.set(pgno, ltx.page_checksum(pgno, data))
+                        self._touched.add(pgno)
+                    self._table.truncate(decoder.header.commit)
+            except LTXError as error:
+                log.warning("%s: %s", self._db.name, error)
+                return False
+        state = self._state
+        return self._table.checksum(state.page_size, state.commit) == state.pos.checksum
+
+    # ------------------------------------------------------------------------------------------- reconciliation
+
+    def _capture_committed_journal(self, image: Image) -> None:
+        if not self._committed_pages or image.fd < 0:
+            return
+        commit = image.file_pages
+        wanted = self._committed_pages | set(range(self._state.commit + 1, commit + 1))
+        pages = PageMap(image.fd, image.page_size, {pgno: (pgno - 1) * image.page_size for pgno in wanted})
+        self._capture(pages, commit, transaction.NO_WAL)
+
+    def _reconcile(self, image: Image, known: bool) -> None:
+        """Make the database file hold the position, and what the WAL has beyond it."""
+        base = image.base(self._table, self._state, self._touched) if known and self._state.pos.txid else None
+        if base is None and known and self._state.pos.txid and image.repair(self._table, self._state, self._sources()):
+            log.info("%s: brought forward from its LTX files", self._db.name)
+            base = len(image.transactions)
+        elif base is None:
+            self._adopt_image(image)
+            base = len(image.transactions)
+        else:
+            for tx in image.transactions[base:]:
+                self._capture_wal(image, tx)
+        image.fold(self._state.commit)
+        self._delete("wal")
+        sync_directory(self._path)
+        self._state.is_wal = image.says_wal()
+
+    def _sources(self) -> list[Path]:
+        return [self._ltx.file(*item) for item in reversed(self._ltx.ranges())]
+
+    def _capture_wal(self, image: Image, tx: WALTransaction) -> None:
+        assert image.wal_header is not None
+        part = transaction.WALPart(tx.offset, tx.size, image.wal_header.salt1, image.wal_header.salt2)
+        self._capture(PageMap(image.wal_fd, image.page_size, tx.pages), tx.commit, part)
+
+    def _capture(self, pages: PageMap, commit: int, part: transaction.WALPart) -> None:
+        """Make the LTX file of one more transaction."""
+        before = self._state
+        change = transaction.examine(pages, commit, self._table, before)
+        if not change and commit == before.commit and pages.page_size == before.page_size:
+            return
+        timestamp = max(time.time_ns() // 1_000_000, before.timestamp)
+        head = transaction.header(
+            commit, pages.page_size, before, part,
+            flags=int(self._compress), timestamp=timestamp, node_id=self._node_id,
+        )  # fmt: skip
+        temporary = self._ltx.temporary()
+        size = transaction.write_large(temporary, head, change, pages)
+        final = self._ltx.file(head.min_txid, head.max_txid)
+        os.replace(temporary, final)
+        self._ltx.add(head.min_txid, head.max_txid, size)
+        self._unsynced.append(final)
+        if pages.page_size != before.page_size:
+            self._table.clear()
+        self._table.update(change.checksums)
+        self._table.truncate(commit)
+        self._state = State(Pos(head.max_txid, change.post_apply), head.page_size, commit, timestamp)
+        log.info("%s: recovered transaction %s", self._db.name, ltx.format_txid(head.max_txid))
+
+    def _adopt_image(self, image: Image) -> None:
+        """No LTX file explains what is there: take the database as SQLite sees it for one more transaction."""
+        image.fold(image.committed_pages)
+        image.transactions.clear()
+        if self._state.pos.txid:
+            if not image.is_sound():
+                self._set_database_aside()
+                return
+            log.error(
+                "%s: its files do not lead to position %s; keeping the database as it is, as a new transaction",
+                self._db.name, self._state.pos,
+            )  # fmt: skip
+        commit = image.file_pages
+        if commit:
+            offsets = {pgno: (pgno - 1) * image.page_size for pgno in range(1, commit + 1)}
+            self._table = PageTable()
+            self._state.commit = 0 if self._state.page_size != image.page_size else self._state.commit
+            self._capture_whole(PageMap(image.fd, image.page_size, offsets), commit)
+
+    def _capture_whole(self, pages: PageMap, commit: int) -> None:
+        """One transaction with every page, whatever the state before was."""
+        before = self._state
+        self._state = State(before.pos, 0, 0, before.timestamp)
+        self._capture(pages, commit, transaction.NO_WAL)
+
+    def _set_database_aside(self) -> None:
+        for name in ("database", "wal"):
+            path = self._path / name
+            if path.exists():
+                self._aside(path, "the database does not fit its LTX files and is damaged")
+        self._ltx.set_aside(self._ltx.ranges(), self._path / "aside" / f"ltx-{time.time_ns()}")
+        self._delete("checksums")
+        self._state, self._table, self._stamp = State(), PageTable(), Stamp(0, 0, Pos(0, 0))
+
+    # ---------------------------------------------------------------------------------------------------- saving
+
+    def _save(self) -> None:
+        stamp = Stamp(self._state.page_size, self._state.commit, self._state.pos)
+        if stamp == self._stamp or not stamp.pos.txid:
+            return
+        sync_files(self._ltx.path, self._unsynced)
+        pagetable.save(self._path / "checksums", stamp, self._table.take_changes(stamp.commit, whole=True))
+        self._stamp = stamp

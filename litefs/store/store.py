@@ -1,0 +1,254 @@
+"""All databases of this node, and what is true for the node as a whole."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import secrets
+from collections.abc import AsyncIterator, Collection
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import trio
+
+from litefs.errors import BadName, DatabaseNotFound, StoreError
+from litefs.ltx import Pos
+from litefs.store.database import Database
+from litefs.store.durability import Durability
+from litefs.store.events import EventHub
+from litefs.store.ltxsync import sync_directory
+from litefs.store.names import check_name
+from litefs.store.retention import Retention
+from litefs.store.subscription import Subscription, Subscriptions
+
+log = logging.getLogger(__name__)
+
+CLUSTER_ID = re.compile(r"LFSC[0-9A-F]{16}")
+SAVE_INTERVAL = 30.0  # seconds between savings of the page tables of databases that have moved
+
+
+class Store:
+    """The data directory of a node.
+
+    Args:
+        data_dir: where ``clusterid`` and ``dbs/`` are; made if missing.
+        mount_dir: where the databases are mounted; the daemon itself reads wal-indexes there.
+        node_id: random, never 0; new for each process.
+        compress: whether LTX files are LZ4-compressed.
+        retention: how long LTX files are kept, in seconds.
+        retention_interval: seconds between looks for files that are too old; 0 or less turns retention off.
+        backup: whether a backup is configured: then only what it holds (`Database.hwm`) may be removed.
+    """
+
+    def __init__(
+        self,
+        data_dir: str | os.PathLike[str],
+        mount_dir: str | os.PathLike[str],
+        *,
+        node_id: int | None = None,
+        compress: bool = True,
+        retention: float = 600.0,
+        retention_interval: float = 60.0,
+        backup: bool = False,
+    ) -> None:
+        self.data_dir = Path(data_dir)
+        self.mount_dir = Path(mount_dir)
+        self.node_id = node_id or secrets.randbits(63) | 1
+        self.compress = compress
+        self.writable = False
+        self.events = EventHub()
+        self.subscriptions = Subscriptions()
+        self.directories: set[Database] = set()  # with entries that are not durable yet
+        self._databases: dict[str, Database] = {}
+        self._recovering: dict[str, trio.Event] = {}
+        self._durability = Durability(self)
+        self._retention = Retention(self, retention, retention_interval, backup=backup)
+        self.dbs_dir.mkdir(parents=True, exist_ok=True)
+        self.super_dir.mkdir(exist_ok=True)
+        self.cluster_id = self._read_cluster_id()
+
+    # ----------------------------------------------------------------------------------------------- directories
+
+    @property
+    def dbs_dir(self) -> Path:
+        """Directory with one directory a database."""
+        return self.data_dir / "dbs"
+
+    @property
+    def super_dir(self) -> Path:
+        """Directory of super-journals."""
+        return self.data_dir / "super"
+
+    def database_path(self, name: str) -> Path:
+        """Directory of a database."""
+        return self.dbs_dir / check_name(name)
+
+    # ------------------------------------------------------------------------------------------------ cluster id
+
+    def _read_cluster_id(self) -> str:
+        try:
+            return (self.data_dir / "clusterid").read_text().strip()
+        except FileNotFoundError:
+            return ""
+
+    def set_cluster_id(self, value: str) -> None:
+        """Remember the cluster this node belongs to, durably.
+
+        Raises:
+            StoreError: not a cluster ID, or the node belongs to another cluster.
+        """
+        if not CLUSTER_ID.fullmatch(value):
+            raise StoreError(f"invalid cluster id: {value!r}", "expected LFSC and 16 hexadecimal digits")
+        if self.cluster_id not in ("", value):
+            raise StoreError(f"cannot change cluster id from {self.cluster_id} to {value}")
+        if self.cluster_id != value:
+            temporary = self.data_dir / "clusterid.tmp"
+            temporary.write_text(value + "\n")
+            os.replace(temporary, self.data_dir / "clusterid")
+            sync_directory(self.data_dir)
+        self.cluster_id = value
+
+    # -------------------------------------------------------------------------------------------------- databases
+
+    def names(self) -> list[str]:
+        """Every database that has a directory, dropped ones included, in order."""
+        found = []
+        for entry in os.scandir(self.dbs_dir):
+            try:
+                found.append(check_name(entry.name))
+            except BadName as error:
+                log.warning("ignoring %s: %s", entry.path, error)
+        return sorted(found)
+
+    def opened(self, name: str) -> Database | None:
+        """The database if it has been recovered already."""
+        return self._databases.get(name)
+
+    def open_databases(self) -> list[Database]:
+        """Databases that have been recovered since start."""
+        return list(self._databases.values())
+
+    async def database(self, name: str, *, create: bool = False) -> Database:
+        """The database, recovered on first use.
+
+        Raises:
+            DatabaseNotFound: there is none, and `create` is false.
+            BadName: the name cannot be one.
+            OSError: the disk failed.
+        """
+        db = self._databases.get(name)
+        while db is None and (waiting := self._recovering.get(name)) is not None:
+            await waiting.wait()
+            db = self._databases.get(name)
+        return db if db is not None else await self._open(name, create)
+
+    async def _open(self, name: str, create: bool) -> Database:
+        path = self.database_path(name)
+        if not path.is_dir():
+            if not create:
+                raise DatabaseNotFound(name)
+            path.mkdir()
+            sync_directory(self.dbs_dir)
+        done = self._recovering[name] = trio.Event()
+        try:
+            db = Database(self, name)
+            from litefs.store.recovery import recover  # late: the mount is up before a database is opened
+
+            recovered = await trio.to_thread.run_sync(recover, db)
+            db.settled(*recovered)
+            self._databases[name] = db
+            return db
+        finally:
+            del self._recovering[name]
+            done.set()
+
+    def forget(self, db: Database) -> None:
+        """A database that never held anything is gone: nothing of it is kept."""
+        self._databases.pop(db.name, None)
+        self.directories.discard(db)
+
+    async def positions(self, names: Collection[str] | None = None) -> dict[str, Pos]:
+        """Published position of every database that was ever written, dropped ones included."""
+        found = {}
+        for name in self.names():
+            if names is None or name in names:
+                db = await self.database(name)
+                if db.published.txid:
+                    found[name] = db.published
+        return found
+
+    # ------------------------------------------------------------------------------------------------- publishing
+
+    @asynccontextmanager
+    async def subscribe(self, names: Collection[str] | None = None) -> AsyncIterator[Subscription]:
+        """Wait for published positions: ``async with store.subscribe() as s: moved = await s.wait()``."""
+        with self.subscriptions.open(names) as subscription:
+            self._durability.wanted()
+            yield subscription
+
+    @property
+    def watched(self) -> bool:
+        """Whether anyone wants to hear of transactions at once."""
+        return bool(len(self.subscriptions) or len(self.events))
+
+    def published(self, db: Database) -> None:
+        """A database's published position moved."""
+        self.subscriptions.notify(db.name)
+
+    def pending(self, db: Database) -> None:
+        """A transaction was captured that is not published yet."""
+        self._durability.pending(db)
+
+    def index_gone(self, db: Database) -> None:
+        """A database's wal-index was deleted."""
+        self._durability.index_gone(db)
+
+    def set_writable(self, value: bool) -> None:
+        """Whether this node may commit. Taking it away refuses every commit from this moment on."""
+        self.writable = value
+
+    # ------------------------------------------------------------------------------------------------- life cycle
+
+    async def run(self) -> None:
+        """Background work, until cancelled: durability, retention, saving page tables."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._durability.run)
+            nursery.start_soon(self._retention.run)
+            nursery.start_soon(self._save_tables)
+            nursery.start_soon(self._finish_super_journals)
+
+    async def _save_tables(self) -> None:
+        while True:
+            await trio.sleep(SAVE_INTERVAL)
+            for db in self.open_databases():
+                try:
+                    await db.save_table()
+                except OSError as error:
+                    log.warning("%s: cannot save the page checksums: %s", db.name, error)
+
+    async def _finish_super_journals(self) -> None:
+        """A super-journal left by a crash may go once every database that it names has been recovered."""
+        from litefs.store.superjournal import leftovers
+
+        for path, names in leftovers(self.super_dir, before_start=True):
+            for name in names:
+                if (self.dbs_dir / name).is_dir():
+                    await self.database(name)
+            path.unlink(missing_ok=True)
+
+    def stop_watching(self) -> None:
+        """No more reads through the mount; blocking, before it goes."""
+        self._durability.stop_watching()
+
+    async def close(self) -> None:
+        """Leave every database as it should lie on disk: no WAL, page table saved. After the mount is gone."""
+        from litefs.store.recovery import settle
+
+        for db in self.open_databases():
+            try:
+                db.wal.close()
+                await trio.to_thread.run_sync(settle, db)
+            except (OSError, StoreError) as error:
+                log.error("%s: cannot close cleanly, the next start will recover it: %s", db.name, error)
+        self._databases.clear()

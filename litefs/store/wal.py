@@ -1,0 +1,268 @@
+"""Capturing transactions from the write-ahead log of one database.
+
+The truth is what the WAL file holds when the write arrives that completes a commit frame: SQLite rewrites frames in
+place within a transaction (and then rewrites frame headers to mend the checksum chain, last of all that of the
+commit frame), and it re-uses the slots of a transaction that was rolled back. So nothing is remembered about frames;
+at commit the chain is read from the last captured frame on and verified.
+
+Everything here runs in the trio thread without an await between looking and acting, except that the frames of a
+large transaction are examined in a worker thread while its writer waits, holding SQLite's write lock.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import trio
+
+from litefs.errors import FormatError
+from litefs.sqlite.wal import (
+    FRAME_HEADER_SIZE,
+    WAL_HEADER_SIZE,
+    WalHeader,
+    frame_offset,
+    frame_size,
+    parse_frames,
+    scan,
+)
+from litefs.store.transaction import PageMap, WALPart
+
+if TYPE_CHECKING:
+    from litefs.store.database import Database
+
+INLINE_LIMIT = 1 << 20  # bytes of frames examined in the trio thread: well under a millisecond
+
+
+@dataclass(slots=True)
+class Chain:
+    """Frames of one transaction, verified."""
+
+    offsets: dict[int, int]  # page -> offset of its newest content in the WAL
+    commit: int  # pages of the database afterwards
+    checksum: tuple[int, int]  # running, after the commit frame
+
+
+class ChainBroken(Exception):
+    """The frames do not form a valid chain up to the commit frame."""
+
+
+class WAL:
+    """The WAL file behind the mount, as far as it has been captured."""
+
+    def __init__(self, db: Database) -> None:
+        self._db = db
+        self.path = db.path / "wal"
+        self._fd = -1
+        self.header: WalHeader | None = None
+        self.end = 0  # frames captured: the last is a commit frame
+        self._chain = (0, 0)  # running checksum after frame `end`
+        self._announced = (-1, 0)  # slot and commit size of the frame header written last
+        self._rewritten = False  # a page of this transaction was overwritten in place: its checksums get mended
+        self._unmended = -1  # slot of a commit frame whose chain is still to be mended
+
+    # -------------------------------------------------------------------------------------------------- the file
+
+    @property
+    def exists(self) -> bool:
+        """Whether there is a WAL file."""
+        return self._fd >= 0
+
+    @property
+    def fd(self) -> int:
+        """Descriptor of the backing file, for reading and syncing; -1 when there is no WAL."""
+        return self._fd
+
+    @property
+    def end_offset(self) -> int:
+        """Where the last captured transaction ends in the file, in bytes."""
+        return self._offset(self.end) if self.header is not None and self.end else 0
+
+    def create(self) -> None:
+        """Make the (empty) file; one that exists is kept."""
+        if self._fd < 0:
+            self._fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            self._db.directory_changed()
+
+    def load(self) -> None:
+        """Take over the file that is on disk, if any, as holding nothing that is not captured."""
+        if self.path.exists():
+            self.create()
+            self.adopt()
+
+    def adopt(self) -> None:
+        """Continue after what the daemon itself wrote: everything complete in the WAL belongs to the position."""
+        self.restarted()
+        if self.header is not None:
+            for frame in scan(self._fd, self.header):
+                if frame.commit:
+                    self.end, self._chain = frame.number, frame.checksum
+
+    def close(self) -> None:
+        """Let go of the file."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+        self.header, self.end = None, 0
+
+    def _read_header(self) -> None:
+        try:
+            self.header = WalHeader.parse(os.pread(self._fd, WAL_HEADER_SIZE, 0))
+        except FormatError:
+            self.header = None
+
+    # ------------------------------------------------------------------------------------------------ the writes
+
+    async def before_write(self, offset: int) -> None:
+        """Settle what a write at this offset says about the transaction captured last.
+
+        Raises:
+            OSError: EIO when the write would overwrite a transaction that was already published.
+        """
+        if offset == 0:
+            await self.before_restart()
+        elif self.header is not None:
+            slot = (offset - WAL_HEADER_SIZE) // frame_size(self.header.page_size)
+            doubtful = self._db.publisher.in_doubt
+            if slot >= self.end:
+                if doubtful is not None:
+                    self._db.publisher.accept()
+            elif doubtful is not None and doubtful.wal_start <= slot:
+                self._retract()
+            else:
+                raise OSError(errno.EIO, f"write to frame {slot + 1} of {self.path}, which is already committed")
+
+    async def before_restart(self) -> None:
+        """The frames are about to be overwritten, cut off or deleted: their LTX files must be durable first.
+
+        A transaction in doubt was accepted if and only if SQLite has checkpointed it: it restarts a WAL only then.
+        """
+        doubtful = self._db.publisher.in_doubt
+        if doubtful is not None:
+            if self._db.file_has(doubtful):
+                self._db.publisher.accept()
+            else:
+                self._retract()
+        await self._db.flush_ltx()
+
+    def _retract(self) -> None:
+        captured = self._db.retract()
+        self.end = captured.wal_start
+        self._chain = self._checksum_at(self.end)
+
+    def _checksum_at(self, end: int) -> tuple[int, int]:
+        if self.header is None:
+            return 0, 0
+        if end == 0:
+            return self.header.checksum
+        header = os.pread(self._fd, FRAME_HEADER_SIZE, self._offset(end - 1))
+        return int.from_bytes(header[16:20], "big"), int.from_bytes(header[20:24], "big")
+
+    def _offset(self, slot: int) -> int:
+        assert self.header is not None
+        return frame_offset(slot + 1, self.header.page_size)
+
+    def restarted(self) -> None:
+        """The file header was written, or the file emptied."""
+        self._read_header()
+        self.end = 0
+        self._chain = self.header.checksum if self.header else (0, 0)
+        self._announced, self._rewritten, self._unmended = (-1, 0), False, -1
+
+    def completed_commit(self, offset: int, data: bytes) -> int:
+        """Number of frames up to the commit frame that this write (already in the file) completes; 0 for none."""
+        if offset == 0:
+            self.restarted()
+            return 0
+        if self.header is None:
+            raise OSError(errno.EIO, f"{self.path} has no valid header")
+        page_size = self.header.page_size
+        slot, within = divmod(offset - WAL_HEADER_SIZE, frame_size(page_size))
+        if within == 0 and len(data) == FRAME_HEADER_SIZE:
+            return self._header_written(slot, int.from_bytes(data[4:8], "big"))
+        if within == FRAME_HEADER_SIZE and len(data) == page_size:
+            return self._page_written(slot)
+        return self._range_written(offset, len(data))
+
+    def _header_written(self, slot: int, commit: int) -> int:
+        self._announced = (slot, commit)
+        return slot + 1 if commit and slot == self._unmended else 0
+
+    def _page_written(self, slot: int) -> int:
+        announced, commit = self._announced
+        self._announced, self._unmended = (-1, 0), -1
+        if announced != slot:
+            self._rewritten = True
+            commit = self._commit_field(slot)
+        elif slot == self.end:
+            self._rewritten = False  # a new transaction begins
+        return slot + 1 if commit else 0
+
+    def _commit_field(self, slot: int) -> int:
+        return int.from_bytes(os.pread(self._fd, 4, self._offset(slot) + 4), "big")
+
+    def _range_written(self, offset: int, length: int) -> int:
+        """Writes of any other shape: SQLite splits one where its sync point lies, and the kernel may join some."""
+        assert self.header is not None
+        size = frame_size(self.header.page_size)
+        complete = (offset + length - WAL_HEADER_SIZE) // size
+        found = 0
+        for slot in range((offset - WAL_HEADER_SIZE) // size, complete):
+            found = slot + 1 if self._commit_field(slot) else found
+        return found
+
+    async def capture(self, end: int) -> None:
+        """Capture the transaction whose commit frame is frame number `end`.
+
+        Raises:
+            OSError: it could not be captured; the commit frame is no longer valid in the file.
+        """
+        if self.header is None:
+            raise OSError(errno.EIO, f"{self.path} has no valid header")
+        try:
+            chain = await self._read_chain(end)
+        except ChainBroken as error:
+            if self._rewritten and self._unmended < 0:
+                self._unmended = end - 1  # frame headers are rewritten next, the commit frame's last
+                return
+            self._invalidate(end)
+            raise OSError(errno.EIO, f"{self.path}: {error}") from None
+        part = WALPart(
+            self._offset(self.end), self._offset(end) - self._offset(self.end), self.header.salt1, self.header.salt2
+        )
+        try:
+            pages = PageMap(self._fd, self.header.page_size, chain.offsets)
+            await self._db.commit(pages, chain.commit, part, (self.end, end))
+        except BaseException:
+            self._invalidate(end)
+            raise
+        self.end, self._chain = end, chain.checksum
+        self._rewritten, self._unmended = False, -1
+
+    async def _read_chain(self, end: int) -> Chain:
+        if self._offset(end) - self._offset(self.end) <= INLINE_LIMIT:
+            return self._verify(end)
+        return await trio.to_thread.run_sync(self._verify, end)
+
+    def _verify(self, end: int) -> Chain:
+        header = self.header
+        assert header is not None
+        size = frame_size(header.page_size)
+        running, commit, offsets = self._chain, 0, {}
+        batch = max(1, INLINE_LIMIT // size)
+        for first in range(self.end, end, batch):
+            count = min(batch, end - first)
+            frames = parse_frames(os.pread(self._fd, count * size, self._offset(first)), header, first + 1, running)
+            if len(frames) != count:
+                raise ChainBroken(f"frame {first + len(frames) + 1} breaks the checksum chain")
+            running, commit = frames[-1].checksum, frames[-1].commit
+            for frame in frames:
+                offsets[frame.pgno] = self._offset(frame.number - 1) + FRAME_HEADER_SIZE
+        return Chain(offsets, commit, running)
+
+    def _invalidate(self, end: int) -> None:
+        """Make sure that a commit frame whose write is refused can never be taken for one."""
+        os.pwrite(self._fd, bytes(FRAME_HEADER_SIZE), self._offset(end - 1))
+        self._announced, self._unmended = (-1, 0), -1
