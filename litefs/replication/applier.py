@@ -1,0 +1,200 @@
+"""Applies received LTX files: in order for each database, and each database at its own pace.
+
+A database that applications keep locked must neither hold up the others nor pile up transactions in memory. Up to
+BACKLOG bytes wait; when they are used up and nothing moves, the database that waits most is *shed*: what is queued for
+it is forgotten, and once its lock is free the stream is started anew, so that the primary sends the rest again.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import deque
+from collections.abc import Callable, MutableMapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import trio
+
+from litefs.errors import DatabaseBusy, LitefsError, PositionMismatch, StreamError
+from litefs.ltx import Pos
+from litefs.replication.incoming import INLINE, Received
+
+if TYPE_CHECKING:
+    from litefs.store import Database
+
+log = logging.getLogger(__name__)
+
+BACKLOG = 16 << 20
+"""Bytes that may wait to be applied."""
+
+STALL = 1.0
+"""Seconds without one applied file, with the backlog full, after which a database is shed."""
+
+BUSY_DELAY = 0.1
+"""Seconds between two tries for a database that applications keep locked."""
+
+
+class ApplyFailed(StreamError):
+    """A database could not take a transaction: the stream has to start anew."""
+
+    def __init__(self, name: str, error: Exception, *, diverged: bool) -> None:
+        super().__init__(f'cannot apply transaction to "{name}": {error}')
+        self.name = name
+        self.diverged = diverged
+
+
+class NeedsRestart(StreamError):
+    """A shed database is free again: ask the primary for what it missed."""
+
+
+@dataclass(slots=True)
+class _Entry:
+    number: int
+    cost: int
+    item: Received
+
+
+@dataclass(slots=True)
+class _Queue:
+    entries: deque[_Entry] = field(default_factory=deque)
+    running: bool = False
+    shed: bool = False
+
+
+class Applier:
+    """The databases of one connection that have something to apply.
+
+    Args:
+        nursery: where the workers run; they never raise into it.
+        node_id: of this node, to recognise its own transactions coming back.
+        failed: called with each error; the connection is of no use after the first.
+        lags: gets the seconds between commit and apply, by database.
+    """
+
+    def __init__(
+        self,
+        nursery: trio.Nursery,
+        node_id: int,
+        failed: Callable[[Exception], None],
+        lags: MutableMapping[str, float],
+    ) -> None:
+        self._nursery = nursery
+        self._node_id = node_id
+        self._failed = failed
+        self._lags = lags
+        self._queues: dict[str, _Queue] = {}
+        self._cost = 0
+        self._sequence = 0
+        self._marks: deque[tuple[int, Callable[[], None]]] = deque()
+        self._progress = trio.Event()
+        self.applied: set[str] = set()
+
+    def is_shed(self, name: str) -> bool:
+        """Whether transactions for this database are useless until the stream starts anew."""
+        queue = self._queues.get(name)
+        return queue is not None and queue.shed
+
+    async def add(self, item: Received) -> None:
+        """Queue a file; waits while the backlog is full."""
+        while self._cost >= BACKLOG:
+            with trio.move_on_after(STALL) as patience:
+                await self._progress.wait()
+            if patience.cancelled_caught:
+                self._shed()
+        name = item.database.name
+        queue = self._queues.setdefault(name, _Queue())
+        if queue.shed:
+            item.discard()
+            return
+        self._sequence += 1
+        self._cost += item.cost
+        queue.entries.append(_Entry(self._sequence, item.cost, item))
+        if not queue.running:
+            queue.running = True
+            self._nursery.start_soon(self._work, item.database, queue)
+
+    def after_all(self, call: Callable[[], None]) -> None:
+        """Call back once everything that is queued now has been applied."""
+        self._marks.append((self._sequence, call))
+        self._call_marks()
+
+    async def drain(self) -> None:
+        """Wait until nothing is queued."""
+        while self._queues:
+            await self._progress.wait()
+
+    def discard(self) -> None:
+        """Delete the temporary files of what will not be applied. Call when the workers have ended."""
+        for queue in self._queues.values():
+            for entry in queue.entries:
+                entry.item.discard()
+
+    def _call_marks(self) -> None:
+        if not self._marks:
+            return
+        oldest = self._oldest()
+        while self._marks and self._marks[0][0] < oldest:
+            self._marks.popleft()[1]()
+
+    def _oldest(self) -> int:
+        """Number of the oldest file that is not applied; 0 while a database is shed, which has lost count."""
+        waiting = self._queues.values()
+        return min((q.entries[0].number if q.entries else 0 for q in waiting), default=self._sequence + 1)
+
+    def _shed(self) -> None:
+        name, queue = max(self._queues.items(), key=lambda pair: sum(entry.cost for entry in pair[1].entries))
+        log.warning('"%s" is locked by applications: dropping %d queued transactions', name, len(queue.entries) - 1)
+        while len(queue.entries) > 1:  # the first one is being applied
+            entry = queue.entries.pop()
+            self._cost -= entry.cost
+            entry.item.discard()
+        queue.shed = True
+
+    async def _work(self, database: Database, queue: _Queue) -> None:
+        """Apply what is queued for one database, and end when there is nothing more."""
+        try:
+            while queue.entries:
+                await self._apply(database, queue.entries[0].item)
+                self._cost -= queue.entries.popleft().cost
+                self._moved()
+            if queue.shed:
+                self._failed(NeedsRestart(f'"{database.name}" is free again'))
+            else:
+                del self._queues[database.name]
+                self._moved()
+        except PositionMismatch as error:
+            self._failed(ApplyFailed(database.name, error, diverged=False))
+        except LitefsError as error:
+            self._failed(ApplyFailed(database.name, error, diverged=True))
+        except OSError as error:
+            self._failed(ApplyFailed(database.name, error, diverged=False))
+
+    def _moved(self) -> None:
+        self._progress.set()
+        self._progress = trio.Event()
+        self._call_marks()
+
+    async def _apply(self, database: Database, item: Received) -> None:
+        header, trailer = item.header, item.trailer
+        reached = Pos(header.max_txid, trailer.post_apply)
+        if header.node_id == self._node_id and database.pos == reached:
+            item.discard()  # our own, from when this node was the primary
+            return
+        path = item.write() if len(item.data) <= INLINE else await trio.to_thread.run_sync(item.write)
+        warned = False
+        while True:
+            try:
+                await database.apply_ltx(path, header, trailer, local=False)
+            except DatabaseBusy as error:
+                if not warned:
+                    log.warning("%s: %s", database.name, error)
+                warned = True
+                await trio.sleep(BUSY_DELAY)
+            except BaseException:
+                item.discard()
+                raise
+            else:
+                break
+        self.applied.add(database.name)
+        self._lags[database.name] = max(0.0, time.time() - header.timestamp / 1000)

@@ -1,0 +1,276 @@
+"""The replica's side of replication: one connection to a primary, from the request to the end of the stream."""
+
+from __future__ import annotations
+
+import logging
+import ssl
+from collections import Counter
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Protocol
+
+import trio
+
+from litefs.errors import BadName, LitefsError, LTXError, StreamError
+from litefs.ltx import Pos
+from litefs.replication import posmap, wire
+from litefs.replication.applier import Applier, ApplyFailed, NeedsRestart
+from litefs.replication.frames import HWM, End, FrameParser, Handoff, Heartbeat, LTXData, LTXEnd, LTXStart, Ready
+from litefs.replication.incoming import Incoming
+from litefs.replication.wire import Response
+
+if TYPE_CHECKING:
+    from litefs.store import Store
+
+log = logging.getLogger(__name__)
+
+DRAIN = 10.0
+"""Seconds to apply what a lost primary had sent before looking for the next primary."""
+
+_OTHER_HTTP_VERSION = 426
+
+
+class Observer(Protocol):
+    """Whoever wants to know how far the stream has come."""
+
+    def heartbeat(self, timestamp_ms: int) -> None:
+        """Everything that the primary had sent when its clock showed this time has been applied."""
+
+    def caught_up(self) -> None:
+        """Everything that existed when the stream began has been applied."""
+
+
+class ReplicationClient:
+    """Follows a primary, again and again; remembers what it learned about its peers and databases.
+
+    Attributes:
+        lags: for each database that a transaction was applied to, the seconds from its commit to its apply.
+
+    Args:
+        store: where transactions are applied.
+        observer: is told of heartbeats and readiness.
+        databases: names to replicate; all when empty.
+        token: bearer token for the primary, or "".
+        tls: how to verify the primary of an https URL; the system's default when None.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        observer: Observer,
+        *,
+        databases: Sequence[str] = (),
+        token: str = "",
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
+        self.store = store
+        self._observer = observer
+        self._databases = tuple(databases)
+        self._token = token
+        self._tls = tls
+        self.lags: dict[str, float] = {}
+        self._http2_peers: set[str] = set()
+        self._failures: Counter[str] = Counter()
+
+    async def follow(self, url: str) -> str | None:
+        """Connect, apply what comes, return when the primary ends the stream.
+
+        Returns:
+            The id of the lease that the primary hands over, or None.
+
+        Raises:
+            StreamError: no connection, it broke, the peer refused or broke the protocol, or a database could not
+                take what was sent.
+        """
+        while True:
+            body = posmap.encode(await self._positions())
+            try:
+                async with self._connect(url, body) as response:
+                    self._check_cluster(response)
+                    return await self._receive(response)
+            except NeedsRestart as error:
+                log.info("connecting again: %s", error)
+            except ApplyFailed as error:
+                # A position that does not fit may be a race, and the next request tells the primary the true one.
+                # Anything else, or the same again: what is here cannot be built upon, so ask for all of it.
+                self._failures[error.name] += 2 if error.diverged else 1
+                raise
+
+    async def request_handoff(self, url: str) -> None:
+        """Ask a primary to hand its lease over to this node; returns when it has agreed.
+
+        Raises:
+            StreamError: it refused, or did not answer.
+        """
+        path = f"/handoff?nodeID={self.store.node_id:016X}"
+        async with wire.post_http1(url, path, b"", self._headers({}), self._tls) as response:
+            if response.status != 200:
+                raise StreamError(await wire.error_text(response) or f"invalid response: code={response.status}")
+
+    async def _positions(self) -> dict[str, Pos]:
+        positions = await self.store.positions(self._databases or None)
+        for name, count in self._failures.items():
+            if count >= 2 and positions.pop(name, None):
+                log.warning('asking for a snapshot of "%s": its transactions do not fit what is here', name)
+        return positions
+
+    # ------------------------------------------------------------------------------------------------- connecting
+
+    @asynccontextmanager
+    async def _connect(self, url: str, body: bytes) -> AsyncIterator[Response]:
+        """The open stream: HTTP/1.1 if the peer is of our kind, else h2c. Which one it is is remembered."""
+        if url not in self._http2_peers:
+            async with wire.post_http1(url, self._path, body, self._headers(wire.MARK), self._tls) as response:
+                if response.status == 200:
+                    yield response
+                    return
+                await self._refused(response, allow=_OTHER_HTTP_VERSION)
+        async with wire.post_http2(url, self._path, body, self._headers({})) as response:
+            if response.status != 200:
+                self._http2_peers.discard(url)
+                await self._refused(response)
+            self._http2_peers.add(url)
+            yield response
+
+    @property
+    def _path(self) -> str:
+        return wire.stream_path(self._databases)
+
+    def _headers(self, extra: Mapping[str, str]) -> dict[str, str]:
+        headers = {"Litefs-Id": f"{self.store.node_id:016X}", **extra}
+        if self._token:
+            headers["Authorization"] = f"Bearer {self._token}"
+        return headers
+
+    async def _refused(self, response: Response, allow: int = 0) -> None:
+        if response.status != allow:
+            raise StreamError(f"invalid response: code={response.status} {await wire.error_text(response)}".rstrip())
+
+    def _check_cluster(self, response: Response) -> None:
+        theirs, ours = response.headers.get("litefs-cluster-id", ""), self.store.cluster_id
+        if not theirs or theirs == ours:
+            return
+        if ours:
+            raise StreamError(f"cannot stream from primary with a different cluster id: {theirs} <> {ours}")
+        self.store.set_cluster_id(theirs)
+
+    # -------------------------------------------------------------------------------------------------- receiving
+
+    async def _receive(self, response: Response) -> str | None:
+        failure: list[Exception] = []
+        lease_id: str | None = None
+        reading = trio.CancelScope()
+
+        def failed(error: Exception) -> None:
+            failure.append(error)
+            reading.cancel()
+
+        async with trio.open_nursery() as nursery:
+            applier = Applier(nursery, self.store.node_id, failed, self.lags)
+            receiver = _Receiver(self.store, applier, self._observer, self._databases)
+            try:
+                with reading:
+                    lease_id = await receiver.run(response)
+            except (LitefsError, OSError) as error:
+                failure.append(error)
+            # What has arrived is whole and verified, and the primary that sent it may be gone for good.
+            with trio.move_on_after(DRAIN):
+                await applier.drain()
+            nursery.cancel_scope.cancel()
+        applier.discard()
+        for name in applier.applied:
+            del self._failures[name]
+        if failure:
+            raise _as_stream_error(failure[0])
+        return lease_id
+
+
+def _as_stream_error(error: Exception) -> StreamError:
+    return error if isinstance(error, StreamError) else StreamError(f"cannot store what was received: {error}")
+
+
+class _Receiver:
+    """Turns the frames of one stream into files for the applier."""
+
+    def __init__(self, store: Store, applier: Applier, observer: Observer, databases: Sequence[str]) -> None:
+        self._store = store
+        self._applier = applier
+        self._observer = observer
+        self._databases = frozenset(databases)
+        self._incoming: Incoming | None = None
+        self._lease_id: str | None = None
+        self._ready = False
+        self._ignored: set[str] = set()
+
+    async def run(self, response: Response) -> str | None:
+        """Read to the end of the stream. The lease id that was handed over, or None."""
+        parser = FrameParser()
+        try:
+            while data := await response.receive():
+                for frame in parser.feed(data):
+                    if type(frame) is LTXData:
+                        await self._data(frame)
+                    elif type(frame) is End:
+                        return self._lease_id
+                    else:
+                        await self._handle(frame)
+            if not parser.at_boundary:
+                raise StreamError("the stream ended inside a frame")
+            return self._lease_id
+        finally:
+            if self._incoming is not None:
+                await self._incoming.aclose()
+
+    async def _data(self, frame: LTXData) -> None:
+        if self._incoming is not None:
+            try:
+                await self._incoming.add(frame.data)
+            except LTXError as error:
+                raise ApplyFailed(self._incoming.database.name, error, diverged=False) from error
+
+    async def _handle(self, frame: object) -> None:
+        match frame:
+            case LTXStart(name):
+                await self._start(name)
+            case LTXEnd():
+                await self._end()
+            case HWM(txid, name):
+                self._high_water_mark(name, txid)
+            case Heartbeat(timestamp_ms):
+                self._heartbeat(timestamp_ms)
+            case Ready():
+                self._ready = True
+            case Handoff(lease_id):
+                self._lease_id = lease_id
+
+    async def _start(self, name: str) -> None:
+        unwanted = self._databases and name not in self._databases
+        if unwanted or name in self._ignored or self._applier.is_shed(name):
+            return
+        try:
+            self._incoming = Incoming(await self._store.database(name, create=True))
+        except BadName as error:  # Go LiteFS takes some side files for databases; the others must go on
+            self._ignored.add(name)
+            log.warning("not replicating a database of the primary: %s", error)
+
+    async def _end(self) -> None:
+        incoming, self._incoming = self._incoming, None
+        if incoming is None:
+            return
+        try:
+            await self._applier.add(await incoming.finish())
+        except LTXError as error:
+            raise ApplyFailed(incoming.database.name, error, diverged=False) from error
+        finally:
+            await incoming.aclose()
+
+    def _high_water_mark(self, name: str, txid: int) -> None:
+        database = self._store.opened(name)
+        if database is not None:
+            database.hwm = txid
+
+    def _heartbeat(self, timestamp_ms: int) -> None:
+        if self._ready:
+            self._ready = False
+            self._applier.after_all(self._observer.caught_up)
+        self._applier.after_all(lambda: self._observer.heartbeat(timestamp_ms))

@@ -1,0 +1,257 @@
+"""The HTTP connection that carries a stream: HTTP/1.1 between our own nodes, prior-knowledge h2c to Go LiteFS.
+
+HTTP/1.1 is spoken with h11 on a bare socket, because this is the path of every transaction: with two small writes on a
+loopback connection a piece costs about a third of what it does through httpx. The HTTP/2 side is httpx.
+"""
+
+from __future__ import annotations
+
+import socket
+import ssl
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Protocol
+from urllib.parse import SplitResult, quote, urlsplit
+
+import h11
+import trio
+
+from litefs.errors import StreamError
+
+if TYPE_CHECKING:
+    import httpx
+
+CONNECT_TIMEOUT = 5.0
+"""Seconds to connect, and again to send the request."""
+
+SILENCE = 10.0
+"""Seconds without a byte after which a peer counts as gone; heartbeats come every second."""
+
+_RECEIVE = 256 << 10
+_MAX_ERROR = 4096
+
+MARK = {"Litefs-Stream": "1"}
+"""What a node of our own kind sends with an HTTP/1.1 request for a stream; without it the answer is 426."""
+
+
+class Response(Protocol):
+    """An answer whose body is read as it comes."""
+
+    @property
+    def status(self) -> int:
+        """The HTTP status."""
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """The header fields, names in lower case."""
+
+    async def receive(self) -> bytes:
+        """The next bytes of the body, b"" at its end.
+
+        Raises:
+            StreamError: nothing came for SILENCE seconds, or the connection broke.
+        """
+
+
+def stream_path(databases: tuple[str, ...]) -> str:
+    """Path and query of a request for these databases, or for all when there are none."""
+    if not databases:
+        return "/stream"
+    names = ",".join(databases).encode("utf-8", "surrogateescape")
+    return f"/stream?filter={quote(names, safe=',')}"
+
+
+def split_url(url: str) -> SplitResult:
+    """The parts of an advertise URL; as in LiteFS only scheme, host and port count.
+
+    Raises:
+        StreamError: it is no http or https URL with a host.
+    """
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError:
+        parts, port = urlsplit(""), None
+    if parts.scheme not in ("http", "https") or not parts.hostname or port == 0:
+        raise StreamError(f"cannot connect to {url!r}", "an advertise-url looks like http://HOST:20202")
+    return parts
+
+
+@asynccontextmanager
+async def post_http1(
+    url: str, path: str, body: bytes, headers: Mapping[str, str], tls: ssl.SSLContext | None = None
+) -> AsyncIterator[Response]:
+    """POST over HTTP/1.1 on a connection of its own.
+
+    Args:
+        url: where to; only scheme, host and port are used.
+        tls: how to verify the peer of an https URL; the system's default when None.
+
+    Raises:
+        StreamError: no connection, no answer, or not HTTP.
+    """
+    parts = split_url(url)
+    stream = await _connect(parts, tls)
+    try:
+        response = _Http1Response(stream, _authority(parts))
+        await response.request(path, body, headers)
+        yield response
+    finally:
+        await trio.aclose_forcefully(stream)
+
+
+async def _connect(parts: SplitResult, tls: ssl.SSLContext | None) -> trio.abc.Stream:
+    host = parts.hostname or ""
+    port = parts.port or (443 if parts.scheme == "https" else 80)
+    try:
+        with trio.fail_after(CONNECT_TIMEOUT):
+            plain = await trio.open_tcp_stream(host, port)
+            _keep_alive(plain)
+            if parts.scheme == "http":
+                return plain
+            secure = trio.SSLStream(plain, tls or ssl.create_default_context(), server_hostname=host)
+            try:
+                await secure.do_handshake()
+            except BaseException:
+                await trio.aclose_forcefully(plain)
+                raise
+            return secure
+    except (OSError, trio.TooSlowError, trio.BrokenResourceError) as error:
+        raise StreamError(f"cannot connect to {host}:{port}: {_reason(error)}") from error
+
+
+def _keep_alive(stream: trio.SocketStream) -> None:
+    """Have the kernel notice a peer that vanished without a word, also while nothing is read."""
+    stream.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for option, value in (("TCP_KEEPIDLE", 5), ("TCP_KEEPINTVL", 5), ("TCP_KEEPCNT", 3)):
+        if hasattr(socket, option):
+            stream.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
+
+
+def _authority(parts: SplitResult) -> str:
+    return parts.netloc.rpartition("@")[2]
+
+
+def _reason(error: BaseException) -> str:
+    if isinstance(error, trio.TooSlowError):
+        return "timed out"
+    cause = error.__cause__ or error
+    if isinstance(cause, BaseExceptionGroup):
+        cause = cause.exceptions[0]
+    if isinstance(cause, OSError) and cause.strerror:
+        return cause.strerror.lower()
+    return str(cause) or type(cause).__name__
+
+
+class _Http1Response:
+    """One exchange on one connection."""
+
+    def __init__(self, stream: trio.abc.Stream, authority: str) -> None:
+        self.status = 0
+        self.headers: dict[str, str] = {}
+        self._stream = stream
+        self._authority = authority
+        self._http = h11.Connection(h11.CLIENT)
+
+    async def request(self, path: str, body: bytes, headers: Mapping[str, str]) -> None:
+        """Send the request and read the head of the answer."""
+        fields = [("Host", self._authority), ("Content-Length", str(len(body))), *headers.items()]
+        request = h11.Request(method="POST", target=path, headers=fields)
+        out = [self._http.send(request), self._http.send(h11.Data(data=body)), self._http.send(h11.EndOfMessage())]
+        try:
+            with trio.fail_after(SILENCE):
+                await self._stream.send_all(b"".join(piece for piece in out if piece))
+        except (trio.BrokenResourceError, trio.TooSlowError) as error:
+            # A server may answer (426, 503) and close before it has read everything: look for that answer.
+            if isinstance(error, trio.TooSlowError):
+                raise StreamError("the peer does not read the request") from error
+        while True:
+            event = await self._event()
+            if isinstance(event, h11.Response):
+                break
+            if not isinstance(event, h11.InformationalResponse):
+                raise StreamError("the peer closed the connection without an answer")
+        self.status = event.status_code
+        self.headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in event.headers}
+
+    async def receive(self) -> bytes:
+        """See Response."""
+        event = await self._event()
+        return bytes(event.data) if isinstance(event, h11.Data) else b""
+
+    async def _event(self) -> object:
+        try:
+            while (event := self._http.next_event()) is h11.NEED_DATA:
+                self._http.receive_data(await self._bytes())
+        except h11.RemoteProtocolError as error:
+            raise StreamError(f"the peer broke HTTP/1.1: {error}") from error
+        return event
+
+    async def _bytes(self) -> bytes:
+        try:
+            with trio.fail_after(SILENCE):
+                return bytes(await self._stream.receive_some(_RECEIVE))
+        except trio.TooSlowError:
+            raise StreamError(f"nothing received for {SILENCE:.0f} s") from None
+        except trio.BrokenResourceError as error:
+            raise StreamError(f"connection lost: {_reason(error)}") from error
+
+
+@asynccontextmanager
+async def post_http2(url: str, path: str, body: bytes, headers: Mapping[str, str]) -> AsyncIterator[Response]:
+    """POST over HTTP/2 with prior knowledge and without TLS, which is all that Go LiteFS speaks.
+
+    Raises:
+        StreamError: no connection, no answer, or not HTTP/2.
+    """
+    import httpx
+
+    parts = split_url(url)
+    base = f"http://{_authority(parts)}"
+    timeout = httpx.Timeout(SILENCE, connect=CONNECT_TIMEOUT)
+    async with httpx.AsyncClient(http1=False, http2=True, timeout=timeout, trust_env=False) as client:
+        request = client.build_request("POST", base + path, content=body, headers=dict(headers))
+        try:
+            answer = await client.send(request, stream=True)
+        except (httpx.HTTPError, OSError) as error:
+            raise StreamError(f"cannot connect to {_authority(parts)}: {_http_reason(error)}") from error
+        try:
+            yield _Http2Response(answer)
+        finally:
+            with trio.CancelScope(shield=True, deadline=trio.current_time() + 1):
+                await answer.aclose()
+
+
+def _http_reason(error: BaseException) -> str:
+    return str(error) or type(error).__name__
+
+
+class _Http2Response:
+    """An answer of httpx."""
+
+    def __init__(self, answer: httpx.Response) -> None:
+        self.status = answer.status_code
+        self.headers: Mapping[str, str] = answer.headers
+        self._pieces = answer.aiter_raw()
+
+    async def receive(self) -> bytes:
+        """See Response."""
+        import httpx
+
+        try:
+            async for piece in self._pieces:
+                if piece:
+                    return piece
+        except httpx.TimeoutException:
+            raise StreamError(f"nothing received for {SILENCE:.0f} s") from None
+        except (httpx.HTTPError, OSError) as error:
+            raise StreamError(f"connection lost: {_http_reason(error)}") from error
+        return b""
+
+
+async def error_text(response: Response) -> str:
+    """The start of an error's body as one line."""
+    text = b""
+    while len(text) < _MAX_ERROR and (piece := await response.receive()):
+        text += piece
+    return text[:_MAX_ERROR].decode("utf-8", "replace").strip().replace("\n", " ")
