@@ -66,9 +66,7 @@ def read(text: str, schema: Schema) -> Document:
     try:
         node = yaml.compose(text, Loader=_LOADER)
     except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        reason = " ".join(part for part in (error.context, error.problem) if part)
-        raise NotYAML(mark.line + 1 if mark else 1, reason) from None
+        raise _not_yaml(error) from None
     except yaml.YAMLError as error:
         reason = str(getattr(error, "reason", "")) or "not YAML"
         raise NotYAML(_line_at(text, getattr(error, "position", 0)), reason) from None
@@ -77,6 +75,14 @@ def read(text: str, schema: Schema) -> Document:
         value = reader.value(node, schema.root, ())
         reader.document.value = None if value is _ABSENT else value
     return reader.document
+
+
+def _not_yaml(error: yaml.MarkedYAMLError) -> NotYAML:
+    mark, begun = error.problem_mark or error.context_mark, error.context_mark
+    reason = " ".join(part for part in (error.context, error.problem) if part)
+    if mark and begun and begun.line != mark.line:
+        reason += f" (begun on line {begun.line + 1})"
+    return NotYAML(mark.line + 1 if mark else 1, reason)
 
 
 def _line_at(text: str, position: int) -> int:
