@@ -35,7 +35,7 @@ class FakeSnapshot:
 
     def __init__(self, db: FakeDatabase) -> None:
         self.noted = Noted(db.pos, db.timestamp)
-        self.page_size, self.commit = PAGE, db.commit
+        self.page_size, self.commit = db.page_size, db.commit
         self.closed = 0
         self._pages = dict(db.pages)
 
@@ -78,7 +78,7 @@ class FakeDatabase:
 
     def write(self, pages: dict[int, bytes], *, publish: bool = True) -> Pos:
         """Commit a transaction; pages are filled up to their size."""
-        full = {n: data.ljust(PAGE, b".") for n, data in pages.items()}
+        full = {n: data.ljust(self.page_size, b".") for n, data in pages.items()}
         self.pages |= full
         self.commit = max(self.pages)
         return self._commit(
@@ -95,7 +95,7 @@ class FakeDatabase:
         txid = self.pos.txid + 1
         self.timestamp = int(time.time() * 1000)
         header = Header(
-            PAGE, self.commit, txid, txid, int(self.store.compress), self.timestamp, self.pos.checksum,
+            self.page_size, self.commit, txid, txid, int(self.store.compress), self.timestamp, self.pos.checksum,
             node_id=self.store.node_id,
         )  # fmt: skip
         data = ltx.encode(header, sorted(pages.items()), checksum)
@@ -142,7 +142,8 @@ class FakeDatabase:
         checksum = checksum_of(pages)
         if checksum != trailer.post_apply:
             raise StoreError(f"{self.name}: checksum {checksum:x} after {header.max_txid}, not {trailer.post_apply:x}")
-        self.pages, self.commit = pages, header.commit
+        self.pages, self.commit, self.page_size = pages, header.commit, header.page_size
+        self.timestamp = header.timestamp
         tmp.rename(self.ltx_dir.file(header.min_txid, header.max_txid))
         self.ltx_dir.add(header.min_txid, header.max_txid, 0)
         self.pos = self.published = Pos(header.max_txid, trailer.post_apply)

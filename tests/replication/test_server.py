@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
 from typing import Any, cast
@@ -23,59 +23,15 @@ from litefs.replication.frames import (
     FrameParser,
     Handoff,
     Heartbeat,
-    LTXData,
-    LTXEnd,
     LTXStart,
     Ready,
 )
-from litefs.replication.server import PeerStream, StreamServer
+from litefs.replication.server import StreamServer
 
 from .fakes import FakeDatabase, FakeStore
+from .streams import File, Frames, run
 
 BAD = Pos(5, ltx.CHECKSUM_FLAG | 5)
-
-
-class File(bytes):
-    """An LTX file that came over a stream."""
-
-    db: str
-
-    @property
-    def info(self) -> tuple[str, int, int]:
-        header, _ = ltx.verify(io.BytesIO(self))
-        return self.db, header.min_txid, header.max_txid
-
-
-class Frames:
-    """Frames of a stream, one by one, LTX files put together."""
-
-    def __init__(self, stream: PeerStream) -> None:
-        self.stream = stream
-        self._parser = FrameParser()
-        self._found: list[Any] = []
-
-    async def next(self) -> Any:
-        parts: list[Any] = []
-        while True:
-            while not self._found:
-                self._found += self._parser.feed(await self.stream.__anext__())
-            frame = self._found.pop(0)
-            if isinstance(frame, LTXStart):
-                parts = [frame.name]
-            elif isinstance(frame, LTXData):
-                parts.append(bytes(frame.data))
-            elif isinstance(frame, LTXEnd):
-                file = File(b"".join(parts[1:]))
-                file.db = parts[0]
-                return file
-            else:
-                return frame
-
-    async def until(self, *kinds: type) -> list[Any]:
-        found = [await self.next()]
-        while not isinstance(found[-1], kinds):
-            found.append(await self.next())
-        return found
 
 
 def summary(found: list[Any]) -> list[Any]:
@@ -103,14 +59,6 @@ def source(store: FakeStore) -> StreamServer:
 def fill(store: FakeStore, name: str = "db", count: int = 3) -> tuple[FakeDatabase, list[Pos]]:
     db = store.add(name)
     return db, [db.write({1: b"one", n + 1: b"%d" % n}) for n in range(count)]
-
-
-def run(test: Callable[[], Any], *, real_time: bool = False) -> None:
-    async def limited() -> None:
-        with trio.fail_after(60):
-            await test()
-
-    trio.run(limited, clock=None if real_time else trio.testing.MockClock(autojump_threshold=0.02))
 
 
 def test_nothing_to_send(source: StreamServer) -> None:
