@@ -1,0 +1,69 @@
+"""What a node is to other machines: its API, its streams, its part in the cluster.
+
+All of this can come up after the mount, and its imports (HTTP server, numpy, metrics) take longer than everything
+before it. So the module is imported in a thread while the mount serves already.
+"""
+
+from __future__ import annotations
+
+import socket
+import ssl
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
+
+import trio
+
+from litefs.cluster.machine import RoleMachine
+from litefs.cluster.role import Role
+from litefs.config import Config
+from litefs.http.app import build
+from litefs.http.serve import serve
+from litefs.http.services import Services
+from litefs.leases import Leaser
+from litefs.replication.client import ReplicationClient
+from litefs.replication.server import StreamServer
+from litefs.store.store import Store
+
+if TYPE_CHECKING:
+    from prometheus_client.registry import Collector
+
+
+class Network:
+    """The node's side of the network.
+
+    Args:
+        not_ready: why the node cannot serve applications yet; empty once it can.
+        collectors: metrics of plugins.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        store: Store,
+        role: Role,
+        leaser: Leaser,
+        *,
+        not_ready: Callable[[], str],
+        collectors: Iterable[Collector],
+    ) -> None:
+        http, lease = config.http, config.lease
+        streams = StreamServer(store, snapshot_limit=http.snapshot_timeout or config.data.retention)
+        client = ReplicationClient(store, role, databases=lease.databases, token=http.auth_token, tls=_trusted(config))
+        self.machine = RoleMachine(store, role, leaser, streams, lambda: client, reconnect_delay=lease.reconnect_delay)
+        self._services = Services(
+            store, role, streams, self.machine, not_ready=not_ready, collectors=collectors, lags=client.lags
+        )
+
+    async def serve(self, listener: socket.socket, *, task_status: trio.TaskStatus[None]) -> None:
+        """Answer requests until told to :meth:`leave`."""
+        await serve(build(self._services), [listener], self._services.closing.wait, task_status=task_status)
+
+    async def leave(self, ended: trio.Event) -> None:
+        """End event streams and idle connections; requests under way get a moment."""
+        self._services.closing.set()
+        await ended.wait()
+
+
+def _trusted(config: Config) -> ssl.SSLContext | None:
+    ca = config.http.tls_ca
+    return ssl.create_default_context(cafile=ca) if ca else None

@@ -1,0 +1,262 @@
+"""The node itself: which part comes up when, what it waits for, and what a signal does to it.
+
+The mount must be there within 0.3 seconds of the start of the process, and importing takes most of that time. So this
+module and what it imports bring the mount up and nothing else; what comes after is `litefs.node.network`, imported in
+a thread while the mount serves already.
+"""
+
+from __future__ import annotations
+
+import logging
+import socket
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
+from functools import partial
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+import trio
+
+from litefs import plugins as installed
+from litefs.assembly import make_backup, make_leaser, make_proxy, node_info
+from litefs.cluster.role import Role
+from litefs.config import Config
+from litefs.datalock import locked
+from litefs.errors import LeaseError, LitefsError
+from litefs.extensions import ExecContext, Service
+from litefs.http.address import bind
+from litefs.lifecycle import Lifecycle, at_once, unwrap
+from litefs.mount import Mount, Options
+from litefs.mount.kernel import unmount
+from litefs.plugins import Plugins
+from litefs.store.store import Store
+from litefs.supervisor import Command, Supervisor, from_line, say, signals
+from litefs.systemd import notify
+
+if TYPE_CHECKING:
+    from litefs.cluster.machine import RoleMachine
+    from litefs.leases import Leaser
+    from litefs.node.network import Network
+
+log = logging.getLogger(__name__)
+
+HTTP_GRACE = 2.0  # seconds for requests under way, and for a connection that is busy with a stream's last frames
+LEASE_GRACE = 10.0  # seconds to hand the lease over, or to give it up
+MOUNT_GRACE = 1.0  # seconds for applications' requests under way, once no path leads to the mount any more
+STORE_GRACE = 60.0  # seconds to leave the databases as they should lie on disk; if they end, the next start does it
+PROMOTE_LIMIT = 30.0  # seconds for a take-over at start, from the primary's consent on
+
+
+class Node:
+    """A node on a configuration.
+
+    Args:
+        config: the whole litefs.yml.
+        commands: what to run instead of ``exec``.
+        plugins: where leases and the rest come from; the installed ones by default.
+
+    Attributes:
+        store, role: there once the node has begun to start; services of plugins use them.
+    """
+
+    store: Store
+    role: Role
+
+    def __init__(
+        self, config: Config, *, commands: Sequence[Command] | None = None, plugins: Plugins | None = None
+    ) -> None:
+        self.config = config
+        self.plugins = plugins or installed.load()
+        if commands is None:
+            commands = [from_line(entry.cmd, entry.policies) for entry in config.exec]
+        self._supervisor = Supervisor(commands, skip=self._skip)
+        self._life = Lifecycle()
+        self._not_ready = "starting"
+        self._signalled = False
+        self._proxies = AsyncExitStack()
+
+    async def run(self) -> int:
+        """Live until a signal comes, the supervised command ends, or something fails; the exit code.
+
+        Must run in the main thread, which is where Python has signals. Raises what failed, once everything is down.
+        """
+        await self._life.run(self._live)
+        say("litefs shut down complete")
+        return self._supervisor.exit_code or 0
+
+    async def _live(self) -> None:
+        async with AsyncExitStack() as stack:
+            watch = partial(signals.watch, self._on_stop, self._supervisor.pass_on)
+            await stack.enter_async_context(self._life.part("signals", watch))
+            try:
+                await self._work(stack)
+            finally:
+                self._leaving()
+
+    async def _work(self, stack: AsyncExitStack) -> None:
+        """Start, and return when the supervised command has ended. What was started is left to the stack."""
+        try:
+            await self._start(stack)
+            await self._supervisor.prepare()
+            if await self._supervisor.run(self._up) is None:
+                await trio.sleep_forever()
+        except Exception as error:
+            if self.config.exit_on_error:
+                raise
+            await self._stay_after(unwrap(error))
+
+    async def _stay_after(self, error: Exception) -> None:
+        log.error("start failed: %s", error, exc_info=not isinstance(error, (LitefsError, OSError)))
+        log.info("exit-on-error is false: staying until a signal comes")
+        self._waiting(f"start failed: {error}")
+        await self._proxies.aclose()
+        await trio.sleep_forever()
+
+    # -------------------------------------------------------------------------------------------------- being asked
+
+    def _on_stop(self, number: int) -> None:
+        if self._life.stopped:
+            self._supervisor.hurry()
+            self._life.hurry()
+        else:
+            self._signalled = True
+            self._supervisor.stop_signal = signals.for_child(number)
+            self._stopping()
+            self._life.stop()
+
+    def _stopping(self) -> None:
+        self._not_ready = "stopping"
+        notify(STOPPING="1", STATUS="stopping")
+
+    def _up(self) -> None:
+        self._not_ready = ""
+        notify(READY="1", STATUS="running")
+        say("waiting for signal or subprocess to exit")
+
+    def _leaving(self) -> None:
+        self._stopping()
+        code = self._supervisor.exit_code
+        if self._signalled:
+            say("signal received, litefs shutting down")
+        elif code is not None:
+            how = f"with error code {code}" if code else "successfully"
+            say(f"subprocess exited {how}, litefs shutting down")
+
+    def _waiting(self, reason: str) -> None:
+        self._not_ready = reason
+        notify(STATUS=reason)
+
+    async def _skip(self, command: Command) -> str | None:
+        """Why a command is not for this node now: the first of its exec policies that says no."""
+        context = ExecContext(self.role.hostname, self.role.candidate, self.role.is_primary)
+        for key, value in command.conditions.items():
+            policy = self.plugins.exec_policies[key]
+            if not policy.admits(value, context):
+                return policy.reason
+        return None
+
+    # ------------------------------------------------------------------------------------------------- coming up
+
+    async def _start(self, stack: AsyncExitStack) -> None:
+        # What goes wrong most often first, before anything is touched: a taken port, another daemon.
+        listener = stack.enter_context(bind(self.config.http.addr))
+        stack.enter_context(locked(self.config.data.dir))
+        info = node_info(self.config, listener.getsockname()[1])
+        leaser = make_leaser(self.plugins, self.config, info)
+        stack.push_async_callback(leaser.aclose)
+        backup = make_backup(self.plugins, self.config, info)
+        proxy = make_proxy(self.plugins, self.config, info)
+
+        await self._open_store(stack)
+        self.role = Role(leaser.hostname, candidate=self.config.lease.candidate, events=self.store.events)
+        await self._open_mount(stack)
+        machine = await self._open_network(stack, listener, leaser)
+        if backup is not None:
+            await self._serve(stack, "backup", backup)
+        if not self.config.skip_sync:
+            await self._join(machine)
+        await stack.enter_async_context(self._proxies)
+        if proxy is not None:
+            await self._serve(self._proxies, "proxy", proxy)
+
+    async def _open_store(self, stack: AsyncExitStack) -> None:
+        data = self.config.data
+        self.store = Store(
+            data.dir,
+            self.config.fuse.dir,
+            compress=data.compress,
+            retention=data.retention,
+            retention_interval=data.retention_monitor_interval,
+            backup=bool(self.config.backup.type),
+        )
+        stack.push_async_callback(self._close_store)
+        await stack.enter_async_context(self._life.part("store", at_once(self.store.run)))
+
+    async def _close_store(self) -> None:
+        with self._life.patience(STORE_GRACE):
+            await self.store.close()
+
+    async def _open_mount(self, stack: AsyncExitStack) -> None:
+        fuse = self.config.fuse
+        mount = Mount(self.store, self.role, fuse.dir, Options(allow_other=fuse.allow_other, debug=fuse.debug))
+        stack.callback(mount.close)
+        mount.open()
+        await stack.enter_async_context(
+            self._life.part("mount", mount.serve, leave=self._leave_mount, grace=MOUNT_GRACE)
+        )
+        log.info("LiteFS mounted to: %s", fuse.dir)
+
+    async def _leave_mount(self, ended: trio.Event) -> None:
+        # The path goes first. Requests that were under way, and files that are still open, are served meanwhile: a
+        # commit that was captured is answered, not cut off. With no file open, the kernel ends the mount right away.
+        await self.store.leave_mount()
+        await trio.to_thread.run_sync(unmount, self.config.fuse.dir)
+        await ended.wait()
+
+    async def _open_network(self, stack: AsyncExitStack, listener: socket.socket, leaser: Leaser) -> RoleMachine:
+        """Everything that may come up after the mount."""
+        module = await trio.to_thread.run_sync(import_module, "litefs.node.network")
+        network: Network = module.Network(
+            self.config,
+            self.store,
+            self.role,
+            leaser,
+            not_ready=lambda: self._not_ready,
+            collectors=self.plugins.metrics,
+        )
+        serve = partial(network.serve, listener)
+        await stack.enter_async_context(self._life.part("http", serve, leave=network.leave, grace=HTTP_GRACE))
+        log.info("http server listening on: %s", _url(self.config, listener))
+        await stack.enter_async_context(self._life.part("lease", at_once(network.machine.run)))
+        return network.machine
+
+    async def _serve(self, stack: AsyncExitStack, name: str, service: Service) -> None:
+        await stack.enter_async_context(self._life.part(name, partial(service.run, self)))
+
+    async def _join(self, machine: RoleMachine) -> None:
+        """Wait until this node is primary or has caught up with one; take over if that is wanted."""
+        self._waiting("waiting to connect to cluster")
+        log.info("waiting to connect to cluster")
+        await self.role.ready.wait()
+        log.info("connected to cluster, ready")
+        if self.config.lease.promote:
+            await self._promote(machine)
+
+    async def _promote(self, machine: RoleMachine) -> None:
+        if not self.role.candidate:
+            log.info("node is not a candidate, skipping automatic promotion")
+            return
+        self._waiting("waiting to become primary")
+        log.info("node is a candidate, automatically promoting to primary")
+        await machine.promote()
+        with trio.move_on_after(PROMOTE_LIMIT):
+            while not self.role.is_primary:
+                await self.role.wait_change()
+        if not self.role.is_primary:
+            raise LeaseError(f"the primary agreed to hand over, but nothing came of it within {PROMOTE_LIMIT:.0f} s")
+
+
+def _url(config: Config, listener: socket.socket) -> str:
+    host = config.http.host or "localhost"
+    shown = f"[{host}]" if ":" in host else host
+    return f"{'https' if config.http.secure else 'http'}://{shown}:{listener.getsockname()[1]}"
