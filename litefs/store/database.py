@@ -7,17 +7,24 @@ while the one who caused it waits, holding SQLite's own write lock; nothing else
 from __future__ import annotations
 
 import errno
+import functools
 import logging
+import math
 import os
 import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import trio
 
 from litefs import ltx
+from litefs.errors import CorruptDatabase, DatabaseBusy
+from litefs.live import Busy, LiveDatabase, Snapshot
 from litefs.ltx import EMPTY, Pos
-from litefs.store import pagetable, transaction
+from litefs.store import incoming, indexwatch, pagetable, transaction
 from litefs.store.counters import Counters
 from litefs.store.events import TxEvent
 from litefs.store.journal import Journal
@@ -32,6 +39,16 @@ if TYPE_CHECKING:
     from litefs.store.store import Store
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotInfo:
+    """What a snapshot is of."""
+
+    pos: Pos
+    timestamp: int  # ms since the epoch
 
 
 class Database:
@@ -59,11 +76,15 @@ class Database:
         self.journal = Journal(self)
         self.shm: int | None = None  # memory file of the wal-index while one is in use
         self.shm_users = 0  # open handles of applications on it
-        self.incoming = trio.Lock()  # one apply, import or drop at a time
+        self.incoming = trio.Lock()  # one apply or import at a time
+        self.live = LiveDatabase(str(store.mount_dir / name))
+        self.live_used = -math.inf  # trio time of the last use of `live`; inf while it is in use
+        self.broken = False  # an apply failed half way: only a restart can tell what is there
         self.moved = trio.Event()  # set, and replaced, whenever `pos` moves
         self.durable_by_fsync = False  # the writer syncs the WAL itself (synchronous=FULL)
         self._synced = 0  # TXID up to which the LTX files are durable
         self._flush = trio.Lock()
+        self._live_users = 0
         self._directory_dirty = False
         self._stamp = Stamp(0, 0, Pos(0, 0))  # what the saved page table is true for
 
@@ -80,7 +101,7 @@ class Database:
         return self.state.page_size
 
     @property
-    def commit_pages(self) -> int:
+    def commit(self) -> int:
         """Size of the database in pages."""
         return self.state.commit
 
@@ -99,7 +120,7 @@ class Database:
         """Position of the saved page table: LTX files after it are needed at start-up."""
         return self._stamp.pos
 
-    def settled(self, state: State, table: PageTable, stamp: Stamp) -> None:
+    def recovered(self, state: State, table: PageTable, stamp: Stamp) -> None:
         """Recovery found the database in this state, everything in it committed and durable."""
         self.state, self.table, self._stamp = state, table, stamp
         self.published = state.pos
@@ -108,7 +129,7 @@ class Database:
 
     # ------------------------------------------------------------------------------------------------ capturing
 
-    async def commit(
+    async def capture(
         self, pages: PageMap, commit: int, part: WALPart = NO_WAL, frames: tuple[int, int] = (0, 0)
     ) -> None:
         """Capture a transaction: after this it has an LTX file. No transaction when nothing changes.
@@ -141,6 +162,8 @@ class Database:
         self.captured(head, change, size, frames=frames)
 
     def _check_writable(self) -> None:
+        if self.broken:
+            raise OSError(errno.EIO, "an earlier transaction was applied half: restart this node")
         if not self.store.writable:
             raise OSError(errno.EROFS, "this node is not the primary")
 
@@ -317,6 +340,132 @@ class Database:
     @property
     def _settled(self) -> bool:
         return self.published == self.pos and not self._flush.locked()
+
+    # ----------------------------------------------------------------------------------- as a client of the mount
+
+    async def in_thread(self, call: Callable[..., T], *args: Any, **kwargs: Any) -> T:
+        """Run a blocking call that goes through the mount; it is not abandoned when the caller is cancelled."""
+        self._live_users += 1
+        try:
+            return await trio.to_thread.run_sync(functools.partial(call, *args, **kwargs))
+        finally:
+            self._live_users -= 1
+            self.live_used = trio.current_time()
+
+    async def close_live(self, idle: float = 0.0) -> None:
+        """Close the daemon's own connection, unless it is or was in use less than `idle` seconds ago."""
+        if self._live_users or trio.current_time() - self.live_used < idle or self.live_used == -math.inf:
+            return
+        async with self.incoming:
+            if not self._live_users:
+                await trio.to_thread.run_sync(self.live.close)
+                self.live_used = -math.inf
+
+    async def apply_ltx(self, path: Path, header: ltx.Header, trailer: ltx.Trailer, *, local: bool = False) -> Pos:
+        """Apply a complete, verified LTX file that lies in `ltx_dir`; the new position.
+
+        Args:
+            path: the file, under a temporary name; it is moved to its place.
+            header, trailer: its own.
+            local: whether this is a new transaction of the primary; else it comes from the primary.
+
+        Raises:
+            PositionMismatch: it does not follow the position, or would not lead where it says.
+            ReadOnly: the node's role does not allow it.
+            DatabaseBusy: applications kept the database locked.
+            OSError: the disk failed.
+        """
+        async with self.incoming:
+            self._check_sound()
+            if path.stat().st_size <= incoming.IN_MEMORY:
+                item = incoming.read(path, header, trailer, local=local)
+            else:
+                item = await trio.to_thread.run_sync(
+                    functools.partial(incoming.read, path, header, trailer, local=local)
+                )
+            return await incoming.apply(self, item)
+
+    async def import_database(self, source: Path) -> Pos:
+        """Replace the content by that of a SQLite file, as one transaction; the new position.
+
+        Raises:
+            FormatError, ReadOnly, DatabaseBusy, OSError: nothing has changed.
+        """
+        async with self.incoming:
+            self._check_sound()
+            return await incoming.import_database(self, source)
+
+    @asynccontextmanager
+    async def snapshot(self) -> AsyncIterator[Snapshot[SnapshotInfo]]:
+        """A consistent view of the database as of one position; writers go on.
+
+        Raises:
+            DatabaseBusy: applications kept the database locked.
+            OSError: the disk failed.
+        """
+        deadline = time.monotonic() + incoming.LOCK_TIMEOUT
+        try:
+            snapshot = await self.in_thread(
+                self.live.snapshot, str(self.file), str(self.wal.path), self._note_position, deadline
+            )
+        except Busy as error:
+            raise DatabaseBusy(str(error)) from None
+        self._live_users += 1
+        try:
+            yield snapshot
+        finally:
+            self._live_users -= 1
+            self.live_used = trio.current_time()
+            with trio.CancelScope(shield=True):
+                await trio.to_thread.run_sync(snapshot.close)
+
+    def _note_position(self) -> SnapshotInfo:
+        """In a worker thread that holds the database's write lock."""
+        return trio.from_thread.run_sync(self._note, self._index_header())
+
+    def _index_header(self) -> bytes:
+        try:
+            with open(self.store.mount_dir / f"{self.name}-shm", "rb") as file:
+                return file.read(48)
+        except OSError:
+            return b""
+
+    def _note(self, index_header: bytes) -> SnapshotInfo:
+        captured = self.publisher.in_doubt
+        if captured is not None and self.wal.header is not None:
+            if indexwatch.covers(index_header, captured.wal_end, self.wal.header.salt):
+                self.publisher.accept()
+            else:
+                return SnapshotInfo(captured.before.pos, captured.before.timestamp)
+        return SnapshotInfo(self.state.pos, self.state.timestamp)
+
+    async def checkpoint(self) -> None:
+        """Fold the WAL of a replica into its database file as far as readers allow, when it has grown."""
+        async with self.incoming:
+            await self.in_thread(self.live.checkpoint)
+
+    def settle_doubt(self) -> None:
+        """In a worker thread that holds the write lock and is about to write: what is in doubt is settled now."""
+        trio.from_thread.run_sync(self._settle_doubt, self._index_header())
+
+    def _settle_doubt(self, index_header: bytes) -> None:
+        self._note(index_header)
+        if self.publisher.in_doubt is not None:
+            self.wal.retract()
+
+    def applied(self, captured: Captured) -> None:
+        """A transaction from elsewhere is in place."""
+        self.wal.behind = True
+        self.publisher.add(captured)
+        self.position_moved()
+
+    def forget_saved_table(self) -> None:
+        """The saved page table is of another history: save all of it next time."""
+        self._stamp = Stamp(0, 0, Pos(0, 0))
+
+    def _check_sound(self) -> None:
+        if self.broken:
+            raise CorruptDatabase(f"{self.name}: an earlier transaction was applied half", "restart this node")
 
     # --------------------------------------------------------------------------------------------------- dropping
 

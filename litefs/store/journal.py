@@ -125,7 +125,7 @@ class Journal:
 
     def _page_size(self, offset: int, data: bytes) -> int:
         """Bytes a page, by the first page being written when there is no database yet."""
-        if self._db.page_size and self._db.commit_pages:
+        if self._db.page_size and self._db.commit:
             return self._db.page_size
         if offset == 0:
             try:
@@ -214,7 +214,7 @@ class Journal:
         source = self._page_map()
         if source is not None:
             try:
-                await self._db.commit(*source)
+                await self._db.capture(*source)
             finally:
                 os.close(source[0].fd)
 

@@ -155,3 +155,11 @@ def xor(values: array[int]) -> int:
 
         total = int(numpy.bitwise_xor.reduce(numpy.frombuffer(values, dtype=numpy.uint64)))
     return total & ~CHECKSUM_FLAG
+
+
+def xor_of(values: Iterable[int]) -> int:
+    """XOR of any checksums."""
+    total = 0
+    for value in values:
+        total ^= value
+    return total

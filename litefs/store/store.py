@@ -156,7 +156,7 @@ class Store:
             from litefs.store.recovery import recover  # late: the mount is up before a database is opened
 
             recovered = await trio.to_thread.run_sync(recover, db)
-            db.settled(*recovered)
+            db.recovered(*recovered)
             self._databases[name] = db
             return db
         finally:
@@ -217,6 +217,7 @@ class Store:
             nursery.start_soon(self._retention.run)
             nursery.start_soon(self._save_tables)
             nursery.start_soon(self._finish_super_journals)
+            nursery.start_soon(self._close_idle)
 
     async def _save_tables(self) -> None:
         while True:
@@ -237,9 +238,18 @@ class Store:
                     await self.database(name)
             path.unlink(missing_ok=True)
 
-    def stop_watching(self) -> None:
-        """No more reads through the mount; blocking, before it goes."""
-        self._durability.stop_watching()
+    async def _close_idle(self) -> None:
+        """Close the daemon's own connections to databases that it has nothing to do with for a while."""
+        while True:
+            await trio.sleep(5)
+            for db in self.open_databases():
+                await db.close_live(5 if self.writable else 60)
+
+    async def leave_mount(self) -> None:
+        """Let go of everything on the mount, before it is removed."""
+        for db in self.open_databases():
+            await db.close_live()
+        await trio.to_thread.run_sync(self._durability.stop_watching)
 
     async def close(self) -> None:
         """Leave every database as it should lie on disk: no WAL, page table saved. After the mount is gone."""

@@ -57,7 +57,8 @@ class WAL:
         self.path = db.path / "wal"
         self._fd = -1
         self.header: WalHeader | None = None
-        self.end = 0  # frames captured: the last is a commit frame
+        self._end = 0  # frames captured: the last is a commit frame
+        self.behind = False  # the daemon itself has appended transactions that `end` does not count yet
         self._chain = (0, 0)  # running checksum after frame `end`
         self._announced = (-1, 0)  # slot and commit size of the frame header written last
         self._rewritten = False  # a page of this transaction was overwritten in place: its checksums get mended
@@ -80,6 +81,25 @@ class WAL:
         """Where the last captured transaction ends in the file, in bytes."""
         return self._offset(self.end) if self.header is not None and self.end else 0
 
+    @property
+    def end(self) -> int:
+        """Number of frames that are captured; the last one is a commit frame."""
+        if self.behind:
+            self._catch_up()
+        return self._end
+
+    @end.setter
+    def end(self, value: int) -> None:
+        self._end, self.behind = value, False
+
+    def _catch_up(self) -> None:
+        """Count what the daemon itself has appended: it belongs to the position."""
+        self.behind = False
+        if self.header is not None:
+            for frame in scan(self._fd, self.header, self._end + 1, self._chain):
+                if frame.commit:
+                    self._end, self._chain = frame.number, frame.checksum
+
     def create(self) -> None:
         """Make the (empty) file; one that exists is kept."""
         if self._fd < 0:
@@ -90,15 +110,8 @@ class WAL:
         """Take over the file that is on disk, if any, as holding nothing that is not captured."""
         if self.path.exists():
             self.create()
-            self.adopt()
-
-    def adopt(self) -> None:
-        """Continue after what the daemon itself wrote: everything complete in the WAL belongs to the position."""
-        self.restarted()
-        if self.header is not None:
-            for frame in scan(self._fd, self.header):
-                if frame.commit:
-                    self.end, self._chain = frame.number, frame.checksum
+            self.restarted()
+            self.behind = True
 
     def close(self) -> None:
         """Let go of the file."""
@@ -130,7 +143,7 @@ class WAL:
                 if doubtful is not None:
                     self._db.publisher.accept()
             elif doubtful is not None and doubtful.wal_start <= slot:
-                self._retract()
+                self.retract()
             else:
                 raise OSError(errno.EIO, f"write to frame {slot + 1} of {self.path}, which is already committed")
 
@@ -144,10 +157,11 @@ class WAL:
             if self._db.file_has(doubtful):
                 self._db.publisher.accept()
             else:
-                self._retract()
+                self.retract()
         await self._db.flush_ltx()
 
-    def _retract(self) -> None:
+    def retract(self) -> None:
+        """SQLite has discarded the transaction captured last."""
         captured = self._db.retract()
         self.end = captured.wal_start
         self._chain = self._checksum_at(self.end)
@@ -234,7 +248,7 @@ class WAL:
         )
         try:
             pages = PageMap(self._fd, self.header.page_size, chain.offsets)
-            await self._db.commit(pages, chain.commit, part, (self.end, end))
+            await self._db.capture(pages, chain.commit, part, (self.end, end))
         except BaseException:
             self._invalidate(end)
             raise

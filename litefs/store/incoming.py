@@ -1,0 +1,284 @@
+"""Transactions that do not come from an application of this node: received from the primary, or imported.
+
+They are applied to the mounted database by a worker thread that behaves like any other SQLite client (`litefs.live`).
+The LTX file gets its final name while the database is locked and before its first page is written: a crash in
+between leaves a database that is behind its LTX files, and start-up brings it forward.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import trio
+
+from litefs import ltx
+from litefs.errors import DatabaseBusy, LTXError, PositionMismatch, ReadOnly
+from litefs.live import Busy, PageSet
+from litefs.ltx import CHECKSUM_FLAG, Header, Pos, Trailer
+from litefs.store import sqlitefile
+from litefs.store.ltxsync import sync_directory, sync_file
+from litefs.store.pagetable import PageTable, xor_of
+from litefs.store.publisher import Captured, State
+
+if TYPE_CHECKING:
+    from litefs.store.database import Database
+
+IN_MEMORY = 1 << 20  # bytes: LTX files up to here are decoded in one piece, in the trio thread
+LOCK_TIMEOUT = 10.0  # seconds that applications may keep a database locked
+BRANCHES = 10  # branches that lost, kept per database
+
+
+@dataclass(slots=True)
+class Incoming:
+    """An LTX file that is about to be applied."""
+
+    path: Path
+    header: Header
+    trailer: Trailer
+    checksums: list[tuple[int, int]]  # of its pages
+    pages: list[tuple[int, bytes]] | None  # None: read them from the file
+    local: bool
+
+    @property
+    def pos(self) -> Pos:
+        """Where it leads."""
+        return Pos(self.header.max_txid, self.trailer.post_apply)
+
+    def page_set(self) -> PageSet:
+        """Its pages for `litefs.live`."""
+        return PageSet(self.header.page_size, self.header.commit, self._iterate)
+
+    def _iterate(self) -> Iterator[tuple[int, bytes]]:
+        if self.pages is not None:
+            yield from self.pages
+            return
+        with open(self.path, "rb") as file:
+            for pgno, data in ltx.Decoder(file, name=self.path.name):
+                yield pgno, bytes(data)
+
+
+def read(path: Path, header: Header, trailer: Trailer, *, local: bool) -> Incoming:
+    """Open a complete, verified LTX file. Blocking unless it is small.
+
+    Raises:
+        LTXError: it is not whole after all.
+    """
+    incoming = Incoming(path, header, trailer, [], None, local)
+    keep = path.stat().st_size <= IN_MEMORY
+    pages = []
+    with open(path, "rb") as file:
+        for pgno, data in ltx.Decoder(file, name=path.name):
+            incoming.checksums.append((pgno, ltx.page_checksum(pgno, data)))
+            if keep:
+                pages.append((pgno, bytes(data)))
+    incoming.pages = pages if keep else None
+    return incoming
+
+
+async def apply(db: Database, incoming: Incoming) -> Pos:
+    """Apply an LTX file: afterwards the database, its position and its LTX files are those of the transaction.
+
+    The caller holds `db.incoming`.
+
+    Raises:
+        PositionMismatch: it does not follow the position, or would not lead where it says.
+        ReadOnly: the node's role does not allow it.
+        DatabaseBusy: applications kept the database locked.
+        OSError: the disk failed.
+    """
+    check(db, incoming)
+    placed = False
+
+    def before() -> None:
+        nonlocal placed
+        db.settle_doubt()
+        if not incoming.local and len(incoming.checksums) * incoming.header.page_size > IN_MEMORY:
+            sync_file(incoming.path)
+        trio.from_thread.run_sync(place, db, incoming)
+        placed = True
+
+    try:
+        await db.in_thread(db.live.apply, incoming.page_set(), before=before, deadline=time.monotonic() + LOCK_TIMEOUT)
+    except Busy as error:
+        raise DatabaseBusy(str(error)) from None
+    except BaseException:
+        if placed:
+            db.broken = True  # half applied: nothing may be built upon it before start-up has looked at it
+        raise
+    settle(db, incoming)
+    return incoming.pos
+
+
+def check(db: Database, incoming: Incoming) -> None:
+    """Whether the transaction may be applied now.
+
+    Raises:
+        PositionMismatch, ReadOnly: see `apply`.
+    """
+    if db.store.writable is not incoming.local:
+        raise ReadOnly("node is not primary" if incoming.local else "node is primary: it takes no transactions")
+    head, state = incoming.header, db.state
+    if head.is_snapshot:
+        return
+    if (head.min_txid, head.pre_apply) != (state.pos.txid + 1, state.pos.checksum):
+        before = Pos(head.min_txid - 1, head.pre_apply)
+        raise PositionMismatch(f"position mismatch on db {db.name!r}: {state.pos} here, {before} expected")
+    if result(incoming, db.table, state) != incoming.trailer.post_apply:
+        raise PositionMismatch(
+            f"transaction {ltx.format_txid(head.max_txid)} of {db.name!r} does not lead to the checksum it names"
+        )
+
+
+def result(incoming: Incoming, table: PageTable, state: State) -> int:
+    """Checksum of the database after the transaction."""
+    head = incoming.header
+    same = head.page_size == state.page_size
+    total = state.pos.checksum if same else 0
+    for pgno, new in incoming.checksums:
+        total ^= new ^ (table.get(pgno) if same and pgno <= state.commit else 0)
+    if same and head.commit < state.commit:
+        total ^= xor_of(value for pgno, value in table.tail(head.commit) if pgno <= state.commit)
+    return CHECKSUM_FLAG | total
+
+
+def place(db: Database, incoming: Incoming) -> None:
+    """Under the database's lock: last checks, then the LTX file gets its name."""
+    check(db, incoming)
+    head = incoming.header
+    if head.is_snapshot:
+        set_branch_aside(db)
+    os.replace(incoming.path, db.ltx_dir.file(head.min_txid, head.max_txid))
+    incoming.path = db.ltx_dir.file(head.min_txid, head.max_txid)
+
+
+def set_branch_aside(db: Database) -> None:
+    """A snapshot replaces everything: what is here may be a branch that lost, so its LTX files are kept."""
+    ranges = db.ltx_dir.ranges()
+    if not ranges:
+        return
+    branches = db.path / "branches"
+    name = str(db.pos).replace("/", "-")
+    db.ltx_dir.set_aside(ranges, branches / name)
+    for old in sorted(branches.iterdir(), key=lambda path: path.stat().st_mtime)[:-BRANCHES]:
+        for path in old.iterdir():
+            path.unlink()
+        old.rmdir()
+
+
+def settle(db: Database, incoming: Incoming) -> None:
+    """The pages are in place: move the position and publish it."""
+    head, before = incoming.header, db.state
+    if head.is_snapshot or head.page_size != before.page_size:
+        db.table = PageTable()
+        db.forget_saved_table()
+    db.table.update(incoming.checksums)
+    db.table.truncate(head.commit)
+    is_wal = next((data[18] == 2 for pgno, data in incoming.pages or () if pgno == 1), before.is_wal)
+    db.state = State(incoming.pos, head.page_size, head.commit, head.timestamp, is_wal)
+    db.ltx_dir.add(head.min_txid, head.max_txid, incoming.path.stat().st_size)
+    db.applied(Captured(db.state, before, accepted=True, durable=True))
+
+
+# ------------------------------------------------------------------------------------------------------- import
+
+
+def build_import(db: Database, source: Path) -> Incoming:
+    """The LTX file that replaces the database by a SQLite file. Blocking.
+
+    Raises:
+        FormatError: it is not a SQLite database.
+        OSError: the disk failed.
+    """
+    path = db.ltx_dir.temporary()
+    state = db.state
+    try:
+        with open(source, "rb") as file, open(path, "wb", buffering=0) as raw:
+            reader = sqlitefile.Reader(file, fresh=state.pos)
+            txid = state.pos.txid + 1
+            head = Header(
+                flags=int(db.store.compress),
+                page_size=reader.page_size,
+                commit=reader.commit,
+                min_txid=txid,
+                max_txid=txid,
+                timestamp=max(time.time_ns() // 1_000_000, state.timestamp),
+                pre_apply=state.pos.checksum if txid > 1 else 0,
+                wal_offset=0,
+                wal_size=0,
+                salt1=0,
+                salt2=0,
+                node_id=db.store.node_id,
+            )
+            encoder = ltx.Encoder(raw, head)
+            for first, data in reader:
+                encoder.write_raw_pages(first, data)
+            trailer = encoder.finish(CHECKSUM_FLAG | xor_of(value for _, value in reader.checksums))
+            os.fdatasync(raw.fileno())
+        sync_directory(path.parent)
+    except BaseException:
+        path.unlink(missing_ok=True)
+        raise
+    return Incoming(path, head, trailer, reader.checksums, None, local=True)
+
+
+async def import_database(db: Database, source: Path) -> Pos:
+    """Replace the database by a SQLite file, as one transaction. The caller holds `db.incoming`.
+
+    Raises:
+        FormatError, ReadOnly, DatabaseBusy, OSError: nothing has changed.
+    """
+    if not db.store.writable:
+        raise ReadOnly("node is not primary")
+    incoming = await trio.to_thread.run_sync(build_import, db, source)
+    holder = [incoming]
+    page_set = PageSet(incoming.header.page_size, incoming.header.commit, lambda: holder[0].page_set().pages())
+    placed = False
+
+    def before() -> None:
+        nonlocal placed
+        db.settle_doubt()
+        if holder[0].header.pre_apply not in (0, db.pos.checksum) or holder[0].header.min_txid != db.pos.txid + 1:
+            holder[0].path.unlink()  # applications went on writing meanwhile; now they wait
+            holder[0] = build_import(db, source)
+        trio.from_thread.run_sync(place_import, db, holder[0])
+        placed = True
+
+    try:
+        await db.in_thread(db.live.apply, page_set, before=before, deadline=time.monotonic() + LOCK_TIMEOUT)
+    except BaseException as error:
+        holder[0].path.unlink(missing_ok=True)
+        db.broken = db.broken or placed
+        if isinstance(error, Busy):
+            raise DatabaseBusy(str(error)) from None
+        raise
+    settle(db, holder[0])
+    return db.pos
+
+
+def place_import(db: Database, incoming: Incoming) -> None:
+    """Under the database's lock: the import becomes the next transaction."""
+    check_import(db, incoming)
+    head = incoming.header
+    final = db.ltx_dir.file(head.min_txid, head.max_txid)
+    os.replace(incoming.path, final)
+    incoming.path = final
+
+
+def check_import(db: Database, incoming: Incoming) -> None:
+    """Whether the import still follows the position.
+
+    Raises:
+        PositionMismatch, ReadOnly: no.
+    """
+    if not db.store.writable:
+        raise ReadOnly("node is not primary")
+    if incoming.header.min_txid != db.pos.txid + 1:
+        raise PositionMismatch(f"{db.name!r} moved to {db.pos} during the import")
+
+
+__all__ = ["Incoming", "LTXError", "apply", "import_database", "read"]
