@@ -13,7 +13,7 @@ from litefs import plugins as installed
 from litefs.catalog import KNOWN
 from litefs.config.checks import cross_problems
 from litefs.config.expansion import expand
-from litefs.config.merged import merged_schema
+from litefs.config.merged import installed_types, merged_schema
 from litefs.config.model import (
     BackupConfig,
     Config,
@@ -117,17 +117,18 @@ def check_text(
         raise ConfigError(f"{path}: EOF", "the file is empty; it needs at least lease.type")
     if not isinstance(document.value, dict):
         raise ConfigError(f"{path}:1: must hold sections like lease, data and fuse")
-    tree = _valid(path, document, schema)
+    tree = _valid(path, document, schema, plugins)
     if _imply_backup(document.value, tree, plugins, environment):
-        tree = _valid(path, document, schema)
+        tree = _valid(path, document, schema, plugins)
     _raise_problems(path, document, list(cross_problems(tree, plugins)))
     return Checked(path, tree, schema, tuple(_warnings(tree, environment)))
 
 
-def _valid(path: str, document: Document, schema: Schema) -> dict[str, Any]:
+def _valid(path: str, document: Document, schema: Schema, plugins: Plugins) -> dict[str, Any]:
     """The document with defaults.  Raises InvalidConfig where it does not satisfy its schema."""
     _imply_sections(schema, document.value)
-    _raise_problems(path, document, [*document.problems, *schema_problems(schema, document.value)])
+    problems = schema_problems(schema, document.value, installed_types(plugins))
+    _raise_problems(path, document, [*document.problems, *problems])
     return _complete(schema, document.value)
 
 

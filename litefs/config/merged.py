@@ -23,18 +23,17 @@ def merged_schema(plugins: Plugins) -> dict[str, Any]:
     policies = schema["$defs"]["exec-command"]["properties"]
     for key, policy in plugins.exec_policies.items():
         policies[key] = dict(policy.schema)
-    for name, types in _types(plugins).items():
-        schema["properties"][name]["properties"]["type"]["enum"] = types
+    for name, types in installed_types(plugins).items():
+        key = schema["properties"][name]["properties"]["type"]
+        # The default is a word that nobody wrote: whether its plugin is there matters only where it is used.
+        key["enum"] = sorted({*types, *([key["default"]] if "default" in key else [])})
     _tolerate_missing_plugins(schema)
     return schema
 
 
-def _types(plugins: Plugins) -> dict[str, list[str]]:
-    return {
-        "lease": sorted(plugins.leasers),
-        "backup": ["", *sorted(plugins.backups)],
-        "proxy": sorted(plugins.proxies),
-    }
+def installed_types(plugins: Plugins) -> dict[str, list[str]]:
+    """What ``lease.type``, ``backup.type`` and ``proxy.type`` can be with these plugins."""
+    return {"lease": sorted(plugins.leasers), "backup": sorted(plugins.backups), "proxy": sorted(plugins.proxies)}
 
 
 def _add(schema: dict[str, Any], plugin: Plugin, section: ConfigSection) -> None:

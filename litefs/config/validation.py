@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from litefs.catalog import distribution, known_types
@@ -27,14 +27,20 @@ _NOUNS = {
 }
 
 
-def schema_problems(schema: Schema, value: Json) -> list[Problem]:
-    """Everything in which the value departs from the schema.  Imports jsonschema only if there is something."""
+def schema_problems(schema: Schema, value: Json, installed: Mapping[str, Sequence[str]]) -> list[Problem]:
+    """Everything in which the value departs from the schema.  Imports jsonschema only if there is something.
+
+    Args:
+        schema: the merged schema.
+        value: the document.
+        installed: the types of each of `TYPED_SECTIONS` that plugins bring, for the wording.
+    """
     if surely_valid(schema.root, value):
         return []
     from jsonschema import Draft202012Validator
 
     errors = Draft202012Validator(schema.root).iter_errors(value)
-    wording = _Wording(schema)
+    wording = _Wording(schema, installed)
     return list(dict.fromkeys(problem for error in errors for problem in wording.problems(error)))
 
 
@@ -62,8 +68,9 @@ def _choice(words: Sequence[str]) -> str:
 
 
 class _Wording:
-    def __init__(self, schema: Schema) -> None:
+    def __init__(self, schema: Schema, installed: Mapping[str, Sequence[str]]) -> None:
         self.schema = schema
+        self.installed = installed
 
     def problems(self, error: ValidationError) -> Iterator[Problem]:
         key: KeyPath = tuple(error.absolute_path)
@@ -120,20 +127,16 @@ class _Wording:
 
     def _missing(self, key: KeyPath, name: str) -> Problem:
         if (*key, name) in (("lease",), ("lease", "type")):
-            return unknown_type("lease", "", self._installed("lease"))
+            return unknown_type("lease", "", self.installed["lease"])
         return Problem((*key, name), "is required")
 
     def _not_listed(self, error: ValidationError, key: KeyPath) -> Problem:
         if len(key) == 2 and key[1] == "type" and key[0] in TYPED_SECTIONS:
-            return unknown_type(str(key[0]), str(error.instance), self._installed(str(key[0])))
+            return unknown_type(key[0], str(error.instance), self.installed[key[0]])
         words = [str(word) for word in error.validator_value]
         got = "" if self._secret(error) else f", got: '{error.instance}'"
         close = difflib.get_close_matches(str(error.instance), words, 1)
         return Problem(key, f"must be {_choice(words)}{got}", f'did you mean "{close[0]}"?' if close else "")
-
-    def _installed(self, section: str) -> list[str]:
-        sub = self.schema.child(self.schema.root, section)
-        return [name for name in self.schema.child(sub, "type").get("enum", ()) if name]
 
     def _plain(self, error: ValidationError) -> tuple[str, str]:
         schema = error.schema if isinstance(error.schema, dict) else {}

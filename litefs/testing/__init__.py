@@ -1,0 +1,15 @@
+"""For authors of plugins: fakes to test against, and suites to run against your own backend.
+
+    from litefs.testing import LeaseConformance
+
+    class TestMyLease(LeaseConformance):
+        async def leaser(self, name): ...
+
+Nothing here needs pytest, and nothing in the kernel imports it.
+"""
+
+from litefs.testing.conformance import LeaseConformance
+from litefs.testing.fakes import FakeLease, FakeLeaser, SharedLease
+from litefs.testing.settings import lease_config, node_info
+
+__all__ = ["FakeLease", "FakeLeaser", "LeaseConformance", "SharedLease", "lease_config", "node_info"]
