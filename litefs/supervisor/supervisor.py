@@ -9,10 +9,17 @@ from collections.abc import Awaitable, Callable, Sequence
 import trio
 
 from litefs.supervisor import child as children
+from litefs.supervisor import signals
 from litefs.supervisor.child import Child, ExecError
 from litefs.supervisor.command import Command
 
 log = logging.getLogger(__name__)
+
+GROUP_SIGNAL = 0.2
+"""Seconds in which a signal that a command died of may turn out to be meant for us as well.
+
+Ctrl-C goes to all processes of the terminal, and the command may be gone before we hear of it: a clean stop, no failure.
+"""
 
 Skip = Callable[[Command], Awaitable[str | None]]
 """Why a command shall not run on this node now, or None when it shall."""
@@ -80,7 +87,10 @@ class Supervisor:
         self._child = await children.start(last[0], stdin=None)
         try:
             up()
-            self.exit_code = children.exit_code(await self._ended(self._child))
+            returncode = await self._ended(self._child)
+            if -returncode in signals.STOPPING:
+                await trio.sleep(GROUP_SIGNAL)
+            self.exit_code = children.exit_code(returncode)
         except trio.Cancelled:
             # It ended because we were told to: dying of that signal is what was asked for. Its own code is passed on.
             self.exit_code = max(self._child.returncode or 0, 0)

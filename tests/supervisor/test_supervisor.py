@@ -127,6 +127,12 @@ def test_dying_of_the_signal_passed_on_is_a_clean_end(tmp_path):
     assert cancelled_when(flag, supervise(f"sh -c 'touch {flag}; exec sleep 60'")) == 0
 
 
+def test_a_command_that_dies_of_the_same_signal_before_we_hear_of_it(tmp_path):
+    """Ctrl-C in a terminal: the signal goes to both."""
+    flag = tmp_path / "flag"
+    assert cancelled_when(flag, supervise(f"sh -c 'touch {flag}; kill -INT $$'")) == 0
+
+
 def test_a_first_command_gets_the_signal_too(tmp_path):
     flag = tmp_path / "flag"
     assert cancelled_when(flag, supervise(f"sh -c 'touch {flag}; exec sleep 60'", "true")) is None
