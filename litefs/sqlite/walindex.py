@@ -1,8 +1,8 @@
 """The wal-index (``-shm`` file): which frame of the log holds the newest version of a page.
 
-Blocks of 32 KiB, each with the page numbers of its frames and a hash table of them; block 0 starts with two copies
-of the header and the checkpoint's state, so it has room for 4062 frames, every other one for 4096. All numbers are
-in the machine's byte order. The index is reached through `Index`, so that a live one can be changed by pread/pwrite.
+It starts with two copies of the header and the checkpoint's state; the frames' pages follow in blocks (`walblock`).
+All numbers are in the machine's byte order. The index is reached through `Index`, so that a live one can be changed
+by pread and pwrite.
 """
 
 from __future__ import annotations
@@ -10,19 +10,15 @@ from __future__ import annotations
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import count
 from struct import Struct
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 from litefs.errors import FormatError
 from litefs.sqlite.data import Data, is_page_size
 from litefs.sqlite.wal import VERSION, Frame, WalHeader
+from litefs.sqlite.walblock import BLOCK_SIZE, Block, Index
 from litefs.sqlite.walsum import Sum, checksum
-
-BLOCK_SIZE = 32768
-BLOCK_FRAMES = 4096
-FIRST_BLOCK_FRAMES = 4062
-HASH_SLOTS = 8192
-HASH_OFFSET = BLOCK_SIZE - 2 * HASH_SLOTS
 
 HEADER_SIZE = 48
 HEADER_OFFSETS = (0, HEADER_SIZE)
@@ -35,23 +31,11 @@ READ_MARKS = 5
 LOCKS_OFFSET = 120
 BACKFILL_ATTEMPTED_OFFSET = 128
 READ_MARK_NOT_USED = 0xFFFFFFFF
-_FIRST_PAGES = 136
 
 _NATIVE_BIG = array("H", [1]).tobytes() == b"\x00\x01"
 _HEADER = Struct("=IIIBBHIIII8s")
 _SUM = Struct("=II")
 _INFO = Struct("=I5I8sII")
-_HASH_PRIME = 383
-
-
-class Index(Protocol):
-    """The bytes of a wal-index."""
-
-    def read(self, offset: int, length: int, /) -> bytes:
-        """Return bytes; what lies beyond the end may be cut off."""
-
-    def write(self, offset: int, data: bytes, /) -> None:
-        """Store bytes, growing the index where it is too short."""
 
 
 class MemoryIndex:
@@ -172,22 +156,23 @@ def append_frames(index: Index, first: int, pgnos: Sequence[int]) -> None:
     """
     at = 0
     while at < len(pgnos):
-        block = _Block.of_frame(first + at)
-        count = min(len(pgnos) - at, block.last_frame - (first + at) + 1)
-        block.append(index, first + at - block.zero, pgnos[at : at + count])
-        at += count
+        block = Block.of_frame(first + at)
+        end = at + block.last_frame - (first + at) + 1
+        block.append(index, first + at - block.zero, pgnos[at:end])
+        at = end
 
 
 def truncate(index: Index, mx_frame: int) -> None:
     """Forget the frames after ``mx_frame`` in its block, as a writer does before it reuses their numbers."""
     if mx_frame > 0:
-        _Block.of_frame(mx_frame).truncate(index, mx_frame)
+        block = Block.of_frame(mx_frame)
+        block.truncate(index, mx_frame - block.zero)
 
 
 def lookup(index: Index, pgno: int, mx_frame: int, min_frame: int = 1) -> int:
     """Return the newest frame of a page from ``min_frame`` to ``mx_frame``, 0 when there is none."""
     while mx_frame >= max(1, min_frame):
-        block = _Block.of_frame(mx_frame)
+        block = Block.of_frame(mx_frame)
         found = block.lookup(index, pgno, mx_frame)
         if found:
             return found if found >= min_frame else 0
@@ -198,7 +183,7 @@ def lookup(index: Index, pgno: int, mx_frame: int, min_frame: int = 1) -> int:
 def page_numbers(index: Index, first: int, last: int) -> Iterator[int]:
     """Yield the page numbers of the frames ``first`` to ``last``; raises `FormatError` where the index ends."""
     while first <= last:
-        block = _Block.of_frame(first)
+        block = Block.of_frame(first)
         end = min(last, block.last_frame)
         yield from block.pages(index, first - block.zero, end - block.zero)
         first = end + 1
@@ -206,7 +191,7 @@ def page_numbers(index: Index, first: int, last: int) -> Iterator[int]:
 
 def latest_frames(index: Index, mx_frame: int, min_frame: int = 1) -> dict[int, int]:
     """Return ``{page number: its newest frame}`` for the frames ``min_frame`` to ``mx_frame``."""
-    return {pgno: frame for frame, pgno in enumerate(page_numbers(index, min_frame, mx_frame), min_frame)}
+    return dict(zip(page_numbers(index, min_frame, mx_frame), count(min_frame), strict=False))
 
 
 def build(wal: WalHeader, frames: Iterable[Frame], change: int = 0) -> bytes:
@@ -231,99 +216,3 @@ def build(wal: WalHeader, frames: Iterable[Frame], change: int = 0) -> bytes:
     write_header(index, header)
     index.write(CHECKPOINT_INFO, CheckpointInfo(0, tuple(marks), header.mx_frame).encode())
     return bytes(index.data)
-
-
-class _Block(NamedTuple):
-    """One block: ``zero`` is the frame before its first, entries are numbered from 1 within it."""
-
-    offset: int
-    pages_offset: int
-    zero: int
-    capacity: int
-
-    @classmethod
-    def of_frame(cls, frame: int) -> _Block:
-        number = (frame - 1 + BLOCK_FRAMES - FIRST_BLOCK_FRAMES) // BLOCK_FRAMES
-        offset = number * BLOCK_SIZE
-        if number == 0:
-            return cls(0, _FIRST_PAGES, 0, FIRST_BLOCK_FRAMES)
-        return cls(offset, offset, FIRST_BLOCK_FRAMES + (number - 1) * BLOCK_FRAMES, BLOCK_FRAMES)
-
-    @property
-    def last_frame(self) -> int:
-        return self.zero + self.capacity
-
-    @property
-    def hash_offset(self) -> int:
-        return self.offset + HASH_OFFSET
-
-    def pages(self, index: Index, first: int, last: int) -> array[int]:
-        """Page numbers of the entries ``first`` to ``last``."""
-        data = index.read(self.pages_offset + 4 * (first - 1), 4 * (last - first + 1))
-        if len(data) != 4 * (last - first + 1):
-            raise FormatError(f"the wal-index ends before frame {self.zero + last}")
-        return array("I", data)
-
-    def slots(self, index: Index) -> array[int]:
-        data = index.read(self.hash_offset, 2 * HASH_SLOTS)
-        if len(data) != 2 * HASH_SLOTS:
-            raise FormatError(f"the wal-index ends inside the hash table of frame {self.zero + 1}")
-        return array("H", data)
-
-    def append(self, index: Index, first: int, pgnos: Sequence[int]) -> None:
-        if first == 1:
-            self._start(index, pgnos)
-            return
-        self.truncate(index, self.zero + first - 1)
-        slots = self.slots(index)
-        changed = [_insert(slots, pgno, entry) for entry, pgno in enumerate(pgnos, first)]
-        index.write(self.pages_offset + 4 * (first - 1), array("I", pgnos).tobytes())
-        # One write for all of them: a live index is reached by system calls on a FUSE file, 50 us each.
-        begin, end = min(changed), max(changed) + 1
-        index.write(self.hash_offset + 2 * begin, slots[begin:end].tobytes())
-
-    def _start(self, index: Index, pgnos: Sequence[int]) -> None:
-        """Write the whole block: what an earlier use of it left would mislead readers of this one."""
-        slots = array("H", bytes(2 * HASH_SLOTS))
-        for entry, pgno in enumerate(pgnos, 1):
-            _insert(slots, pgno, entry)
-        pages = array("I", pgnos).tobytes().ljust(4 * self.capacity, b"\0")
-        index.write(self.pages_offset, pages + slots.tobytes())
-
-    def truncate(self, index: Index, mx_frame: int) -> None:
-        limit = mx_frame - self.zero
-        if limit >= self.capacity:
-            return
-        left = index.read(self.pages_offset + 4 * limit, 4 * (self.capacity - limit)).rstrip(b"\0")
-        if not left:
-            return
-        slots = self.slots(index)
-        for slot, entry in enumerate(slots):
-            if entry > limit:
-                slots[slot] = 0
-        index.write(self.hash_offset, slots.tobytes())
-        index.write(self.pages_offset + 4 * limit, bytes(-(-len(left) // 4) * 4))
-
-    def lookup(self, index: Index, pgno: int, mx_frame: int) -> int:
-        slots = self.slots(index)
-        pages = self.pages(index, 1, mx_frame - self.zero)
-        found, slot = 0, pgno * _HASH_PRIME & (HASH_SLOTS - 1)
-        for _ in range(HASH_SLOTS):
-            entry = slots[slot]
-            if entry == 0:
-                break
-            if entry <= len(pages) and pages[entry - 1] == pgno:
-                found = self.zero + entry
-            slot = (slot + 1) & (HASH_SLOTS - 1)
-        return found
-
-
-def _insert(slots: array[int], pgno: int, entry: int) -> int:
-    """Enter a page into a hash table; returns the slot."""
-    slot = pgno * _HASH_PRIME & (HASH_SLOTS - 1)
-    for _ in range(HASH_SLOTS):
-        if slots[slot] == 0:
-            slots[slot] = entry
-            return slot
-        slot = (slot + 1) & (HASH_SLOTS - 1)
-    raise FormatError(f"the wal-index has no room for entry {entry}: its hash table is damaged")

@@ -16,7 +16,7 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from litefs.errors import FormatError
-from litefs.sqlite import locks, wal, walindex
+from litefs.sqlite import locks, wal, walblock, walindex
 from litefs.sqlite.wal import FrameWriter, WalHeader
 from litefs.sqlite.walindex import CheckpointInfo, MemoryIndex, WalIndexHeader
 
@@ -99,7 +99,7 @@ def test_header_is_checked(at: int, bit: int) -> None:
 
 
 def test_header_being_written_is_not_read() -> None:
-    index = MemoryIndex(bytes(walindex.BLOCK_SIZE))
+    index = MemoryIndex(bytes(walblock.BLOCK_SIZE))
     walindex.write_header(index, HEADER)
     assert walindex.read_header(index) == HEADER
     index.write(48, replace(HEADER, mx_frame=8).encode())
@@ -108,7 +108,7 @@ def test_header_being_written_is_not_read() -> None:
 
 def test_index_that_nobody_initialised() -> None:
     with pytest.raises(FormatError, match="not initialised"):
-        walindex.read_header(MemoryIndex(bytes(walindex.BLOCK_SIZE)))
+        walindex.read_header(MemoryIndex(bytes(walblock.BLOCK_SIZE)))
     with pytest.raises(FormatError, match="has 0 bytes"):
         walindex.read_header(MemoryIndex())
     with pytest.raises(FormatError, match="has 0 bytes"):
@@ -190,13 +190,13 @@ def test_truncate_forgets_frames() -> None:
     walindex.append_frames(index, 3, [8])
     assert [walindex.lookup(index, pgno, 3) for pgno in (5, 6, 7, 8)] == [1, 2, 0, 3]
     walindex.truncate(index, 0)
-    walindex.truncate(index, walindex.FIRST_BLOCK_FRAMES)
+    walindex.truncate(index, walblock.FIRST_BLOCK_FRAMES)
 
 
 def test_a_damaged_hash_table_does_not_loop() -> None:
     index = MemoryIndex()
     walindex.append_frames(index, 1, [5])
-    index.write(walindex.HASH_OFFSET, b"\x01\x00" * walindex.HASH_SLOTS)
+    index.write(walblock.HASH_OFFSET, b"\x01\x00" * walblock.HASH_SLOTS)
     assert walindex.lookup(index, 9, 1) == 0
     with pytest.raises(FormatError, match="hash table is damaged"):
         walindex.append_frames(index, 2, [6])
