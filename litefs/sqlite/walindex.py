@@ -17,8 +17,38 @@ from typing import NamedTuple
 from litefs.errors import FormatError
 from litefs.sqlite.data import Data, is_page_size
 from litefs.sqlite.wal import VERSION, Frame, WalHeader
-from litefs.sqlite.walblock import BLOCK_SIZE, Block, Index
+from litefs.sqlite.walblock import BLOCK_FRAMES, BLOCK_SIZE, FIRST_BLOCK_FRAMES, HASH_OFFSET, HASH_SLOTS, Block, Index
 from litefs.sqlite.walsum import Sum, checksum
+
+__all__ = [
+    "BACKFILL_ATTEMPTED_OFFSET",
+    "BACKFILL_OFFSET",
+    "BLOCK_FRAMES",
+    "BLOCK_SIZE",
+    "CHECKPOINT_INFO",
+    "FIRST_BLOCK_FRAMES",
+    "HASH_OFFSET",
+    "HASH_SLOTS",
+    "HEADER_OFFSETS",
+    "HEADER_SIZE",
+    "LOCKS_OFFSET",
+    "READ_MARKS",
+    "READ_MARKS_OFFSET",
+    "READ_MARK_NOT_USED",
+    "CheckpointInfo",
+    "Index",
+    "MemoryIndex",
+    "WalIndexHeader",
+    "append_frames",
+    "build",
+    "latest_frames",
+    "lookup",
+    "page_numbers",
+    "read_checkpoint_info",
+    "read_header",
+    "truncate",
+    "write_header",
+]
 
 HEADER_SIZE = 48
 HEADER_OFFSETS = (0, HEADER_SIZE)
@@ -59,7 +89,8 @@ class WalIndexHeader:
     """What the wal-index says of the log's committed frames.
 
     ``change`` counts transactions. ``mx_frame`` is the last committed frame, ``n_page`` the database size after it,
-    ``frame_checksum`` that frame's. ``salt`` holds the log's salts as they are in its header.
+    ``frame_checksum`` that frame's. ``salt`` holds the log's salts as they are in its header. Recovery of a log
+    without a header leaves ``page_size`` 0.
     """
 
     page_size: int
@@ -98,7 +129,7 @@ class WalIndexHeader:
         if version != VERSION:
             raise FormatError(f"wal-index: at byte 0: unknown version {version}")
         page_size = (size & 0xFE00) | ((size & 1) << 16)
-        if not is_page_size(page_size):
+        if not is_page_size(page_size) and (page_size or mx_frame):
             raise FormatError(f"wal-index: at byte 14: {size} is no page size")
         if checksum(memoryview(data)[:40], 0, 0, _NATIVE_BIG) != _SUM.unpack_from(data, 40):
             raise FormatError("wal-index: at byte 40: the header's checksum does not match")

@@ -86,6 +86,13 @@ def test_header_round_trip(page_size: int, big_endian: bool) -> None:
     assert WalIndexHeader.parse(header.encode()) == header
 
 
+def test_header_of_an_empty_log_names_no_page_size() -> None:
+    header = WalIndexHeader(0, 0, 0, (0, 0), bytes(8))
+    assert WalIndexHeader.parse(header.encode()) == header
+    with pytest.raises(FormatError, match="at byte 14: 0 is no page size"):
+        WalIndexHeader.parse(replace(header, mx_frame=1).encode())
+
+
 def test_change_counter_wraps() -> None:
     assert WalIndexHeader.parse(replace(HEADER, change=(1 << 32) + 2).encode()).change == 2
 
