@@ -69,7 +69,7 @@ class Node:
         self.plugins = plugins or installed.load()
         if commands is None:
             commands = [from_line(entry.cmd, entry.policies) for entry in config.exec]
-        self._supervisor = Supervisor(commands, skip=self._skip)
+        self._supervisor = Supervisor(commands, skip=self._skip, say=say)
         self._life = Lifecycle()
         self._not_ready = "starting"
         self._signalled = False

@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 GROUP_SIGNAL = 0.2
 """Seconds in which a signal that a command died of may turn out to be meant for us as well.
 
-Ctrl-C goes to all processes of the terminal, and the command may be gone before we hear of it: a clean stop, no failure.
+Ctrl-C goes to all processes of the terminal, and the command may be gone before we hear of it: still a clean stop.
 """
 
 Skip = Callable[[Command], Awaitable[str | None]]
@@ -38,16 +38,22 @@ class Supervisor:
     Args:
         commands: in the order of litefs.yml.
         skip: asked before each command.
+        say: told what is being waited for, when that is the end of a command.
     """
 
-    def __init__(self, commands: Sequence[Command], *, skip: Skip = never) -> None:
+    def __init__(
+        self, commands: Sequence[Command], *, skip: Skip = never, say: Callable[[str], None] = lambda text: None
+    ) -> None:
         self._commands = list(commands)
         self._skip = skip
+        self._say = say
         self._child: Child | None = None
         self.stop_signal: int | None = signal.SIGTERM
         """What a child is sent when the node stops; None when it has got that signal by itself."""
         self.exit_code: int | None = None
         """The exit code that the last command gives the daemon, once it ended; None when there was none."""
+        self.returncode: int | None = None
+        """How the last command ended: its own exit code, or minus the number of the signal that it died of."""
 
     @property
     def child(self) -> Child | None:
@@ -87,10 +93,10 @@ class Supervisor:
         self._child = await children.start(last[0], stdin=None)
         try:
             up()
-            returncode = await self._ended(self._child)
-            if -returncode in signals.STOPPING:
+            self.returncode = await self._ended(self._child)
+            if -self.returncode in signals.STOPPING:
                 await trio.sleep(GROUP_SIGNAL)
-            self.exit_code = children.exit_code(returncode)
+            self.exit_code = children.exit_code(self.returncode)
         except trio.Cancelled:
             # It ended because we were told to: dying of that signal is what was asked for. Its own code is passed on.
             self.exit_code = max(self._child.returncode or 0, 0)
@@ -119,8 +125,8 @@ class Supervisor:
         try:
             return await child.wait()
         except trio.Cancelled:
-            say("sending signal to exec process")
-            say("waiting for exec process to close")
+            self._say("sending signal to exec process")
+            self._say("waiting for exec process to close")
             await child.end(self.stop_signal)
             raise
 

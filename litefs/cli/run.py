@@ -1,0 +1,105 @@
+"""``litefs run``."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+
+import click
+import trio
+
+from litefs.cli.api import DEFAULT_URL, APIError, NodeAPI
+from litefs.cli.flags import flag, go_command, passed_through, switch
+from litefs.errors import LitefsError
+from litefs.lifecycle import Lifecycle
+from litefs.logging import configure
+from litefs.supervisor import Command, ExecError, Supervisor, describe, signals
+
+log = logging.getLogger(__name__)
+
+PROMOTE_LIMIT = 30.0  # seconds from the primary's consent until this node is primary
+
+
+@go_command("run", passthrough=True, interspersed=False)
+@switch("if-candidate", help="Do nothing, successfully, on a node that may not become primary.")
+@switch("promote", help="Make the node primary first.")
+@flag("with-halt-lock-on", default="", metavar="PATH", help="Hold the halt lock of this database while running.")
+@flag("url", default=DEFAULT_URL, metavar="URL", help="The local node's HTTP API.")
+@switch("v", help="Say what is done.")
+@click.argument("command", nargs=-1)
+@click.pass_context
+def command(
+    ctx: click.Context,
+    if_candidate: bool,
+    promote: bool,
+    with_halt_lock_on: str,
+    url: str,
+    v: bool,
+    command: tuple[str, ...],
+) -> int:
+    """Run a command on a node: litefs run [FLAGS] -- COMMAND...
+
+    Any failure of the command is exit code 1.
+    """
+    argv = passed_through(ctx) or command
+    if not argv:
+        raise click.UsageError("no command; put it after --", ctx)
+    if promote and with_halt_lock_on:
+        raise LitefsError("cannot specify both -promote and -with-halt-lock-on", "the primary needs no halt lock")
+    if with_halt_lock_on:
+        raise LitefsError("-with-halt-lock-on is not available yet", "run the command on the primary")
+    configure(debug=v)
+    if not v:
+        logging.getLogger("litefs").setLevel(logging.WARNING)
+    if if_candidate or promote:
+        with NodeAPI(url) as node:
+            if if_candidate and not node.info()["candidate"]:
+                print("node is not a candidate, skipping execution", file=sys.stderr)
+                return 0
+            if promote:
+                _promote(node)
+    return trio.run(_supervise, Command(argv))
+
+
+def _promote(node: NodeAPI) -> None:
+    """Make the node primary and wait until it is. Raises APIError."""
+    if node.info()["isPrimary"]:
+        log.info("node is already primary")
+        return
+    log.info("promoting the node to primary")
+    node.promote()
+    deadline = time.monotonic() + PROMOTE_LIMIT
+    while not node.info()["isPrimary"]:
+        if time.monotonic() > deadline:
+            raise APIError(f"the primary agreed to hand over, but nothing came of it within {PROMOTE_LIMIT:.0f} s")
+        time.sleep(0.05)
+
+
+async def _supervise(command: Command) -> int:
+    """Run the command with our stdin, handing on signals; 0, or 128 and the signal that ended us.
+
+    Raises:
+        ExecError: it failed.
+    """
+    life, supervisor = Lifecycle(), Supervisor([command])
+    received: list[int] = []
+
+    def stop(number: int) -> None:
+        received.append(number)
+        supervisor.stop_signal = signals.for_child(number)
+        supervisor.hurry() if life.stopped else life.stop()
+
+    async def watch(*, task_status: trio.TaskStatus[None]) -> None:
+        await signals.watch(stop, supervisor.pass_on, task_status)
+
+    async def body() -> None:
+        async with life.part("signals", watch):
+            await supervisor.run(lambda: None)
+
+    await life.run(body)
+    if received:
+        return 128 + received[0]
+    if supervisor.returncode:
+        raise ExecError(describe(supervisor.returncode))
+    return 0
