@@ -186,7 +186,7 @@ class JournalHandle(FileHandle):
         self._db.counters.journal_writes += 1
         written = await super().write(offset, data)
         if offset == 0:
-            journal.header_written(data)
+            journal.header_written(self.fd)
         return written
 
     async def truncate(self, size: int) -> None:

@@ -20,6 +20,7 @@ import trio
 from litefs import ltx
 from litefs.errors import FormatError
 from litefs.sqlite import header as dbheader
+from litefs.sqlite.journal import HEADER_SIZE, JournalHeader
 from litefs.store import transaction
 from litefs.store.ltxsync import sync_file
 from litefs.store.transaction import Change, PageMap
@@ -28,9 +29,6 @@ if TYPE_CHECKING:
     from litefs.store.database import Database
 
 log = logging.getLogger(__name__)
-
-JOURNAL_MAGIC = bytes.fromhex("d9d505f920a163d7")
-
 
 @dataclass(slots=True)
 class Prepared:
@@ -50,6 +48,7 @@ class Journal:
         self._db = db
         self.path = db.path / "journal"
         self.active = False  # the file begins with a valid header
+        self._page_size = 0  # bytes, of the database that the journal is for
         self._dirty: set[int] = set()
         self._generation = 0  # moves with every write to the database file
         self._resized = False
@@ -58,9 +57,14 @@ class Journal:
 
     # ----------------------------------------------------------------------------------------- the journal file
 
-    def header_written(self, data: bytes) -> None:
-        """The journal's first bytes were written."""
-        self.active = data[:8] == JOURNAL_MAGIC
+    def header_written(self, fd: int) -> None:
+        """The journal's first bytes were written; SQLite does so in two steps, the magic number last."""
+        try:
+            self._page_size = JournalHeader.parse(os.pread(fd, HEADER_SIZE, 0)).page_size
+        except FormatError:
+            self.active = False
+        else:
+            self.active = True
 
     def zeroes_header(self, offset: int, data: bytes) -> bool:
         """Whether this write would finalise the journal."""
@@ -93,16 +97,13 @@ class Journal:
         """Whether an application's write to the database file may happen; remembers the pages.
 
         Raises:
-            OSError: EIO when it is not SQLite's way of writing, or belongs to no transaction.
+            OSError: EIO when it belongs to no transaction; EROFS when this node may not write.
         """
-        page_size = self._page_size(offset, data)
-        if not page_size or offset % page_size or len(data) % page_size:
-            raise OSError(errno.EIO, f"{self._db.name}: a write of {len(data)} bytes at {offset} is not of whole pages")
         if not self.active:
-            self._check_checkpoint()
+            self._check_unjournaled(offset, data)
             return
-        first = offset // page_size + 1
-        pages = range(first, first + len(data) // page_size)
+        page_size = self._page_size
+        pages = range(offset // page_size + 1, (offset + len(data) - 1) // page_size + 2)
         if not self._db.store.writable:
             self._check_restoring(pages, data, page_size)
         self._dirty.update(pages)
@@ -112,46 +113,33 @@ class Journal:
         """Whether an application may change the size of the database file.
 
         Raises:
-            OSError: EIO as for writes.
+            OSError: EIO when that would cut off pages and belongs to no transaction.
         """
-        page_size = self._db.page_size
-        if page_size and size % page_size:
-            raise OSError(errno.EIO, f"{self._db.name}: {size} bytes are not whole pages")
-        if not self.active:
-            self._check_checkpoint()
-            return
-        self._resized = True
-        self._generation += 1
+        if self.active:
+            self._resized = True
+            self._generation += 1
+        elif size < self._db.commit * self._db.page_size:
+            self._refuse_unjournaled()
 
-    def _page_size(self, offset: int, data: bytes) -> int:
-        """Bytes a page, by the first page being written when there is no database yet."""
-        if self._db.page_size and self._db.commit:
-            return self._db.page_size
-        if offset == 0:
-            try:
-                return dbheader.DatabaseHeader.parse(data[:100]).page_size
-            except FormatError:
-                return 0
-        return self._file_page_size()
+    def _check_unjournaled(self, offset: int, data: bytes) -> None:
+        """Without a journal only a checkpoint may write a database; a file that is none yet takes anything else."""
+        db = self._db
+        if not db.store.writable:
+            raise OSError(errno.EROFS, f"{db.name}: this node is not the primary")
+        if db.wal.end > 0:
+            if offset % db.page_size or len(data) % db.page_size:
+                raise OSError(errno.EIO, f"{db.name}: {len(data)} bytes at {offset} are not whole pages")
+        elif db.commit or (offset == 0 and data.startswith(dbheader.MAGIC)):
+            self._refuse_unjournaled()
 
-    def _file_page_size(self) -> int:
-        try:
-            with open(self._db.file, "rb") as file:
-                return dbheader.DatabaseHeader.parse(file.read(100)).page_size
-        except (OSError, FormatError):
-            return 0
-
-    def _check_checkpoint(self) -> None:
-        """Without a journal only a checkpoint may write the database file."""
-        if self._db.store.writable and self._db.wal.end > 0:
-            return
-        if self._db.store.writable and not self._warned:
+    def _refuse_unjournaled(self) -> None:
+        if not self._warned:
             self._warned = True
             log.error(
-                '%s: refused a write without a rollback journal: journal_mode=OFF and MEMORY cannot be replicated; '
-                "use PRAGMA journal_mode=WAL or DELETE",
+                "%s: refused a write without a rollback journal: journal_mode=OFF and MEMORY cannot be replicated, "
+                "use PRAGMA journal_mode=WAL or DELETE; to copy a database into the mount, use `litefs import`",
                 self._db.name,
-            )  # fmt: skip
+            )
         raise OSError(errno.EIO, f"{self._db.name}: write outside of a transaction")
 
     def _check_restoring(self, pages: range, data: bytes, page_size: int) -> None:
