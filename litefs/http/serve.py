@@ -1,0 +1,98 @@
+"""Serving the API on a bound socket until told to stop."""
+
+from __future__ import annotations
+
+import logging
+import socket
+from collections.abc import Awaitable, Callable, Sequence
+
+import trio
+from hypercorn.config import Config
+from hypercorn.trio.worker_context import WorkerContext
+from starlette.types import ASGIApp
+
+from litefs.http.connection import Connection
+
+log = logging.getLogger("litefs.http")
+
+GRACE = 1.0  # seconds that requests have to end after the trigger
+IDLE = 120.0  # seconds until an idle connection is closed; LiteFS keeps them, a Go client retries on a closed one
+
+_FOREVER = 1 << 62
+
+
+async def serve(
+    app: ASGIApp,
+    sockets: Sequence[socket.socket],
+    shutdown_trigger: Callable[[], Awaitable[object]],
+    *,
+    grace: float = GRACE,
+    task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """Serve HTTP/1.1 and cleartext HTTP/2 on listening sockets, which are closed at the end.
+
+    Returns at most `grace` seconds after the trigger; what is still open then is cut off. Reports itself started as
+    soon as connections are accepted.
+    """
+    context = WorkerContext(None)
+    connections: set[Connection] = set()
+
+    async def handle(stream: trio.SocketStream) -> None:
+        connection = Connection(app, config, context, stream)
+        connections.add(connection)
+        try:
+            await connection.run()
+        finally:
+            connections.discard(connection)
+
+    config = _config()
+    listeners = [trio.SocketListener(trio.socket.from_stdlib_socket(_nonblocking(each))) for each in sockets]
+
+    def abort() -> None:
+        for connection in list(connections):
+            connection.abort()
+
+    async with trio.open_nursery() as timers:
+        async with trio.open_nursery() as handlers:
+            try:
+                async with trio.open_nursery() as accepting:
+                    await accepting.start(_accept, handle, listeners, handlers)
+                    task_status.started()
+                    await shutdown_trigger()
+                    accepting.cancel_scope.cancel()
+                await context.terminated.set()
+            except BaseException:
+                abort()  # a write to a client that does not read ends by this only, not by cancelling
+                raise
+            timers.start_soon(_cut_off, grace, abort, handlers.cancel_scope)
+        timers.cancel_scope.cancel()
+
+
+async def _cut_off(grace: float, abort: Callable[[], None], handlers: trio.CancelScope) -> None:
+    await trio.sleep(grace)
+    handlers.cancel()
+    abort()
+
+
+async def _accept(
+    handle: Callable[[trio.SocketStream], Awaitable[None]],
+    listeners: list[trio.SocketListener],
+    handlers: trio.Nursery,
+    task_status: trio.TaskStatus[object],
+) -> None:
+    await trio.serve_listeners(handle, list(listeners), handler_nursery=handlers, task_status=task_status)
+
+
+def _nonblocking(listener: socket.socket) -> socket.socket:
+    listener.setblocking(False)
+    return listener
+
+
+def _config() -> Config:
+    config = Config()
+    config.accesslog = None
+    config.errorlog = log
+    config.include_server_header = False
+    config.keep_alive_timeout = IDLE
+    config.keep_alive_max_requests = _FOREVER  # the limit would cut a replication stream that shares the connection
+    return config

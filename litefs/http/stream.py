@@ -1,0 +1,46 @@
+"""``POST /stream``: replication, over HTTP/2 for LiteFS and over HTTP/1.1 between nodes of this implementation."""
+
+from __future__ import annotations
+
+from contextlib import aclosing
+from http import HTTPStatus
+
+from starlette.responses import Response
+
+from litefs.errors import StreamError
+from litefs.http.errors import HTTPError
+from litefs.http.exchange import Exchange, until
+from litefs.http.services import Services
+
+HTTP1_HEADER = "litefs-stream"
+"""Sent, as ``Litefs-Stream: 1``, by a client that takes a stream over HTTP/1.1; five times as fast as HTTP/2."""
+
+MAX_MAP = 64 << 20  # bytes of a position map: over 200,000 databases
+
+
+async def stream(exchange: Exchange, services: Services) -> Response | None:
+    """Send a replica everything it lacks, and then what happens, until either side ends."""
+    if not exchange.http2 and exchange.headers.get(HTTP1_HEADER) != "1":
+        raise HTTPError(HTTPStatus.UPGRADE_REQUIRED, "Upgrade to HTTP/2 required")
+    if exchange.peer_id == services.store.node_id:
+        raise HTTPError(HTTPStatus.BAD_REQUEST, "cannot connect to self")
+    if not services.store.writable:
+        raise HTTPError(HTTPStatus.SERVICE_UNAVAILABLE, "lease expired")
+    body = await exchange.read(MAX_MAP)
+    try:
+        opened = await services.streams.stream(body, _filter(exchange.param("filter")), exchange.peer_id)
+    except StreamError as error:
+        raise HTTPError(HTTPStatus.BAD_REQUEST, str(error)) from error
+    async with (
+        aclosing(opened),
+        exchange.respond("application/octet-stream") as write,
+        until(services.closing),
+    ):
+        async for piece in opened:
+            await write(piece)
+    return None
+
+
+def _filter(text: str) -> frozenset[str] | None:
+    names = frozenset(name for name in text.split(",") if name)
+    return names or None
