@@ -27,8 +27,11 @@ def check(config: str | None, no_expand_env: bool) -> None:
     """Say whether litefs.yml is right, or everything that is wrong with it."""
     from litefs import assembly, plugins
     from litefs import config as configuration
+    from litefs.supervisor import from_line
 
     loaded = configuration.load(config, not no_expand_env)
+    for entry in loaded.exec:
+        from_line(entry.cmd)
     node = assembly.node_info(loaded)
     for make in (assembly.make_leaser, assembly.make_backup, assembly.make_proxy):
         make(plugins.load(), loaded, node)  # opens nothing, but refuses what only the plugin can judge

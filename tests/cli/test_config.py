@@ -42,6 +42,12 @@ def test_check_asks_the_plugins(file: Path, capsys: Capture) -> None:
     assert "lease.advertise-url is required" in capsys.readouterr().err
 
 
+def test_check_splits_commands(file: Path, capsys: Capture) -> None:
+    file.write_text("lease: {type: static}\nexec: a && b\n")
+    assert cli.main(["config", "check"]) == 2
+    assert "a && b" in capsys.readouterr().err
+
+
 def test_check_warns(file: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("litefs.plugins.Plugins.backups", {})
     monkeypatch.setenv("LITEFS_CLOUD_TOKEN", "hunter2")
