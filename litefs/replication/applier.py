@@ -8,16 +8,15 @@ it is forgotten, and once its lock is free the stream is started anew, so that t
 from __future__ import annotations
 
 import logging
-import time
 from collections import deque
-from collections.abc import Callable, MutableMapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import trio
 
 from litefs.errors import DatabaseBusy, LitefsError, PositionMismatch, StreamError
-from litefs.ltx import Pos
+from litefs.ltx import Header, Pos
 from litefs.replication.incoming import INLINE, Received
 
 if TYPE_CHECKING:
@@ -69,7 +68,7 @@ class Applier:
         nursery: where the workers run; they never raise into it.
         node_id: of this node, to recognise its own transactions coming back.
         failed: called with each error; the connection is of no use after the first.
-        lags: gets the seconds between commit and apply, by database.
+        applied: called with the database's name and the header of each transaction it has taken.
     """
 
     def __init__(
@@ -77,18 +76,17 @@ class Applier:
         nursery: trio.Nursery,
         node_id: int,
         failed: Callable[[Exception], None],
-        lags: MutableMapping[str, float],
+        applied: Callable[[str, Header], None],
     ) -> None:
         self._nursery = nursery
         self._node_id = node_id
         self._failed = failed
-        self._lags = lags
+        self._applied = applied
         self._queues: dict[str, _Queue] = {}
         self._cost = 0
         self._sequence = 0
         self._marks: deque[tuple[int, Callable[[], None]]] = deque()
         self._progress = trio.Event()
-        self.applied: set[str] = set()
 
     def is_shed(self, name: str) -> bool:
         """Whether transactions for this database are useless until the stream starts anew."""
@@ -196,5 +194,4 @@ class Applier:
                 raise
             else:
                 break
-        self.applied.add(database.name)
-        self._lags[database.name] = max(0.0, time.time() - header.timestamp / 1000)
+        self._applied(database.name, header)

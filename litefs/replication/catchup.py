@@ -95,7 +95,7 @@ def read_batch(name: str, files: Sequence[tuple[Range, Path]], pos: Pos, hwm: in
         after = follows(item, pos, data, data[-TRAILER_SIZE:])
         if isinstance(after, str):
             return Batch(b"".join(pieces), count, pos, problem=after)
-        pieces += (head, frames.chunks(data), tail)
+        pieces += (head, frames.chunks(data), tail if item[0] > 1 else frames.CHUNKS_END)
         size += len(data)
         count += 1
         pos = after

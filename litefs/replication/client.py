@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import ssl
+import time
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 import trio
 
 from litefs.errors import BadName, LitefsError, LTXError, StreamError
-from litefs.ltx import Pos
+from litefs.ltx import Header, Pos
 from litefs.replication import posmap, wire
 from litefs.replication.applier import Applier, ApplyFailed, NeedsRestart
 from litefs.replication.frames import HWM, End, FrameParser, Handoff, Heartbeat, LTXData, LTXEnd, LTXStart, Ready
@@ -166,7 +167,7 @@ class ReplicationClient:
             reading.cancel()
 
         async with trio.open_nursery() as nursery:
-            applier = Applier(nursery, self.store.node_id, failed, self.lags)
+            applier = Applier(nursery, self.store.node_id, failed, self._applied)
             receiver = _Receiver(self.store, applier, self._observer, self._databases)
             try:
                 with reading:
@@ -178,11 +179,13 @@ class ReplicationClient:
                 await applier.drain()
             nursery.cancel_scope.cancel()
         applier.discard()
-        for name in applier.applied:
-            del self._failures[name]
         if failure:
             raise _as_stream_error(failure[0])
         return lease_id
+
+    def _applied(self, name: str, header: Header) -> None:
+        self.lags[name] = max(0.0, time.time() - header.timestamp / 1000)
+        del self._failures[name]
 
 
 def _as_stream_error(error: Exception) -> StreamError:

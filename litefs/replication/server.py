@@ -207,6 +207,8 @@ class PeerStream(AsyncIterator[bytes]):
             except DatabaseNotFound:
                 continue
             goal = database.published  # not beyond: other databases wait for their turn
+            if self._is_new(database, goal) and (recent := self._recent(database, goal)):
+                yield recent
             step = catchup.next_step(self.positions.get(name, Pos(0, 0)), goal)
             while step is not Step.NOTHING and not (self._ending and self._lease_id is None):
                 if step is Step.FILES and (recent := self._recent(database, goal)):
@@ -220,17 +222,21 @@ class PeerStream(AsyncIterator[bytes]):
                         break  # it may hold more than `goal`
                 step = catchup.next_step(self.positions[name], goal)
 
+    def _is_new(self, database: Database, goal: Pos) -> bool:
+        """Whether a database has appeared just now: then its first files say it all, and no lock is needed."""
+        return self._live and database.name not in self.positions and goal.txid > 0
+
     def _recent(self, database: Database, goal: Pos) -> bytes:
         """The frames of the next few transactions, when their files are small and fit; else b""."""
-        pos = self.positions[database.name]
+        pos = self.positions.get(database.name, Pos(0, 0))
         if not self._live or goal.txid - pos.txid > RECENT:
             return b""
         files = catchup.next_files(database.ltx_dir, pos.txid, goal.txid)
         return self._account(database.name, catchup.read_batch(database.name, files, pos, database.hwm))
 
     def _account(self, name: str, batch: catchup.Batch) -> bytes:
-        self.positions[name] = batch.pos
         if batch.count:
+            self.positions[name] = batch.pos
             self._server.frames_sent[name, "ltx"] += batch.count
         return batch.data
 
