@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
+from heapq import heapify, heappop, heappush
 from itertools import accumulate, pairwise
 from operator import itemgetter
 from typing import BinaryIO
@@ -76,16 +77,21 @@ def _newest(decoders: list[Decoder], header: Header) -> Iterator[list[Page]]:
     limits = accumulate((decoder.header.commit for decoder in reversed(decoders)), min)
     sources = [_Source(decoder, limit, header.commit) for decoder, limit in zip(decoders[::-1], limits, strict=True)]
     sources.reverse()
-    while True:
-        for source in sources:
-            source.fill()
-        sources = [source for source in sources if source.pages]
-        if not sources:
-            return
-        horizon = min(source.reached for source in sources)
+    waiting = [(source.pages[0][0], index) for index, source in enumerate(sources) if source.pages]
+    heapify(waiting)
+    unfinished = sources
+    while waiting:
+        unfinished = [source for source in unfinished if source.unfinished]
+        horizon = min((source.pages[-1][0] for source in unfinished), default=header.commit)
+        reached = []
+        while waiting and waiting[0][0] <= horizon:
+            reached.append(heappop(waiting)[1])
         newest: dict[int, bytes] = {}
-        for source in sources:
+        for index in sorted(reached):
+            source = sources[index]
             newest.update(source.take(horizon))
+            if source.pages:
+                heappush(waiting, (source.pages[0][0], index))
         yield sorted(newest.items())
 
 
@@ -104,24 +110,25 @@ class _Source:
         self._limit = limit
         self._commit = commit
         self._zero = bytes(decoder.header.page_size)
+        self._fill()
 
     @property
-    def reached(self) -> int:
-        """The page number up to which all pages of this file are at hand."""
-        return self._commit if self._ahead is None else self.pages[-1][0]
-
-    def fill(self) -> None:
-        """Get more pages when there are none; afterwards there are none only at the end."""
-        while not self.pages and self._ahead is not None:
-            self.pages, self._ahead = self._within(self._ahead), next(self._batches, None)
+    def unfinished(self) -> bool:
+        """Whether more pages may follow those at hand."""
+        return self._ahead is not None
 
     def take(self, horizon: int) -> list[Page]:
-        """Remove and return the pages up to the horizon."""
+        """Remove and return the pages up to the horizon; afterwards there are none only at the end."""
         at = len(self.pages)
         if self.pages[-1][0] > horizon:
             at = bisect_right(self.pages, horizon, key=itemgetter(0))
         taken, self.pages = self.pages[:at], self.pages[at:]
+        self._fill()
         return taken
+
+    def _fill(self) -> None:
+        while not self.pages and self._ahead is not None:
+            self.pages, self._ahead = self._within(self._ahead), next(self._batches, None)
 
     def _within(self, pages: list[Page]) -> list[Page]:
         if pages[-1][0] <= self._limit:
