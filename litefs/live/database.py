@@ -14,6 +14,7 @@ from litefs.live.handles import Handles
 from litefs.live.pageset import Busy, PageSet
 from litefs.live.waiting import Wait
 from litefs.sqlite.locks import WAL_CKPT, WAL_WRITE, unlock
+from litefs.sqlite.walindex import HEADER_SIZE
 
 T = TypeVar("T")
 
@@ -91,6 +92,13 @@ class LiveDatabase:
                 if found is not None:
                     return found
                 wait.pause(_MODE_CHANGES)
+
+    def index_header(self) -> bytes:
+        """The first copy of the wal-index header; nothing without WAL. For use in ``before`` and ``note`` only.
+
+        Opening the ``-shm`` file for that purpose instead would, on closing it, drop locks of SQLite in this process.
+        """
+        return self._files.index.read(0, HEADER_SIZE) if self._files.in_wal else b""
 
     def checkpoint(self) -> None:
         """Copy what can be copied of the log to the database file, by SQLite, without waiting for anybody.

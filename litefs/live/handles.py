@@ -16,7 +16,7 @@ from urllib.parse import quote
 from litefs.errors import CorruptDatabase, FormatError
 from litefs.live.waiting import Wait
 from litefs.sqlite.header import HEADER_SIZE, DatabaseHeader
-from litefs.sqlite.locks import WAL_CKPT, unlock
+from litefs.sqlite.locks import SHARED_FIRST, SHARED_SIZE, WAL_CKPT, WAL_DMS, try_lock, unlock
 
 if TYPE_CHECKING:
     from litefs.live.shm import SharedMemory
@@ -110,6 +110,8 @@ class Handles:
         Raises `Busy`, `CorruptDatabase`.
         """
         wait.until(self._try_read, "an application holds the database exclusively")
+        if self.in_wal:
+            self._secure()
 
     def journal_is_hot(self) -> bool:
         """Whether the rollback journal is to be rolled back, should nobody hold the reserved lock."""
@@ -145,6 +147,11 @@ class Handles:
                 return False
         return not busy and frames == copied
 
+    def refresh(self) -> None:
+        """Let the connection notice a new page size: with the old one it could not checkpoint."""
+        with suppress(CorruptDatabase):
+            self._try_read()
+
     def hold(self) -> None:
         """Keep everything open until as many calls of `release` have been made; the creator holds it once."""
         with self._counts:
@@ -175,6 +182,11 @@ class Handles:
             if not self._guards:
                 unlock(self.guard, WAL_CKPT)
 
+    def _secure(self) -> None:
+        """Hold once more, by locks that no other descriptor's closing drops, what the connection holds for good."""
+        try_lock(self.db, SHARED_FIRST, SHARED_SIZE, exclusive=False)
+        try_lock(self.shm, WAL_DMS, exclusive=False)
+
     def _unlink(self, *suffixes: str) -> None:
         for suffix in suffixes:
             with suppress(FileNotFoundError):
@@ -204,6 +216,9 @@ class Handles:
         if self._index is not None:
             self._index.unmap()
         if self._connection is not None:
+            if self.in_wal:
+                # To check out the log as the last connection, SQLite needs the whole range for itself.
+                unlock(self.db, SHARED_FIRST, SHARED_SIZE)
             self._connection.close()
         for fd in (self._wal, self._shm, self._guard, self._db):
             if fd >= 0:

@@ -59,6 +59,8 @@ def apply(files: Handles, changes: PageSet, before: Callable[[], None], wait: Wa
     """
     if files.journal_is_hot():
         files.recover(wait)
+        if files.in_wal:
+            return False
     with reserved(files.db, wait):
         if files.is_wal_on_disk() or files.journal_is_hot():
             return False

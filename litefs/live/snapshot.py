@@ -160,6 +160,8 @@ def of_file(files: Handles, backing: tuple[str, str], note: Callable[[], T], wai
     """
     if _needs_rollback(files):
         files.recover(wait)
+        if files.in_wal:
+            return None
     with rollback.shared(files.db, wait), ExitStack() as resources:
         if files.is_wal_on_disk() or _needs_rollback(files):
             return None

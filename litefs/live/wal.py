@@ -98,6 +98,7 @@ def _rewrite(files: Handles, changes: PageSet, before: Callable[[], None], wait:
         )
     finally:
         unlock(files.shm, WAL_WRITE, _ALL_LOCKS)
+    files.refresh()
 
 
 def _shut_out_readers(files: Handles, wait: Wait) -> None:

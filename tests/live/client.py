@@ -77,7 +77,7 @@ def main(path: str, timeout: str) -> None:
             answer = connection.execute(sql, parameters).fetchall(), None
         except sqlite3.Error as exc:
             answer = None, str(exc)
-        print(json.dumps(answer), flush=True)
+        print(json.dumps(answer, default=bytes.hex), flush=True)
     connection.close()
 
 

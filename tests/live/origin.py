@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 from litefs.live import LiveDatabase, PageSet
@@ -35,6 +35,9 @@ class Origin:
         for statement in statements:
             self.db.execute(statement)
         self.db.execute("COMMIT")
+
+    def rows(self, sql: str) -> list[list[object]]:
+        return [list(row) for row in self.db.execute(sql)]
 
     def changes(self) -> PageSet:
         """What changed since the last call."""
@@ -74,7 +77,3 @@ def content(live: LiveDatabase, path: Path) -> bytes:
     backing = str(path)
     with live.snapshot(backing, backing + "-wal", nothing, time.monotonic() + 10) as snapshot:
         return b"".join(part for _, part in snapshot.pages())
-
-
-def numbers(count: int) -> Iterator[int]:
-    return iter(range(count))

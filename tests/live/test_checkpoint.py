@@ -1,0 +1,83 @@
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+from litefs.live import LiveDatabase
+
+from .client import Client
+from .origin import Origin, apply
+from .reader import CREATE, FILL, LOOK, next_generation
+
+
+def test_copies_what_readers_allow_and_never_waits(tmp_path: Path, path: Path, live: LiveDatabase) -> None:
+    origin = Origin(tmp_path / "origin.db")
+    origin.execute(CREATE, FILL)
+    apply(live, origin.changes())
+    origin.execute(next_generation(1))
+    apply(live, origin.changes())
+    with Client(str(path)) as client:
+        client("BEGIN")
+        client(LOOK)
+        origin.execute(next_generation(2))
+        apply(live, origin.changes())
+        started = time.monotonic()
+        live.checkpoint()
+        assert time.monotonic() - started < 0.5
+        assert client(LOOK) == [[1, 1, 100]]
+        client("COMMIT")
+        client("BEGIN IMMEDIATE")
+        live.checkpoint()
+        assert path.read_bytes() == origin.data()
+
+
+def test_a_large_log_is_emptied_when_nobody_reads(tmp_path: Path, path: Path, live: LiveDatabase) -> None:
+    origin = Origin(tmp_path / "origin.db")
+    origin.execute(CREATE, FILL)
+    apply(live, origin.changes())
+    log = Path(f"{path}-wal")
+    origin.execute("INSERT INTO t(pad) VALUES(zeroblob(5000000))")
+    apply(live, origin.changes())
+    with Client(str(path)) as client:
+        client("BEGIN")
+        client(LOOK)
+        live.checkpoint()
+        assert log.stat().st_size > 5_000_000
+        client("COMMIT")
+        live.checkpoint()
+        assert log.stat().st_size == 0
+        origin.execute("DELETE FROM t WHERE k > 100", next_generation(1))
+        apply(live, origin.changes())
+        live.checkpoint()
+        assert 0 < log.stat().st_size < 4 << 20
+        assert client(LOOK) == [[1, 1, 100]]
+        assert client.value("PRAGMA integrity_check") == "ok"
+
+
+def test_without_a_log_there_is_nothing_to_do(tmp_path: Path, path: Path, live: LiveDatabase) -> None:
+    live.checkpoint()
+    assert not path.exists()
+    origin = Origin(tmp_path / "origin.db", mode="delete")
+    origin.execute(CREATE, FILL)
+    apply(live, origin.changes())
+    live.checkpoint()
+    assert path.read_bytes() == origin.data()
+
+
+def test_the_last_one_to_close_removes_the_log(tmp_path: Path, path: Path, live: LiveDatabase) -> None:
+    origin = Origin(tmp_path / "origin.db")
+    origin.execute(CREATE, FILL)
+    apply(live, origin.changes())
+    with Client(str(path)) as client:
+        for number in range(1, 4):
+            origin.execute(next_generation(number))
+            apply(live, origin.changes())
+            client(LOOK)
+            live.close()
+            assert Path(f"{path}-wal").exists()
+    origin.execute(next_generation(4))
+    apply(live, origin.changes())
+    live.close()
+    live.close()
+    assert sorted(entry.name for entry in tmp_path.glob("copy*")) == ["copy.db"]
+    assert path.read_bytes() == origin.data()
