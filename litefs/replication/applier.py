@@ -35,12 +35,16 @@ BUSY_DELAY = 0.1
 
 
 class ApplyFailed(StreamError):
-    """A database could not take a transaction: the stream has to start anew."""
+    """A database could not take a transaction: the stream has to start anew.
 
-    def __init__(self, name: str, error: Exception, *, diverged: bool) -> None:
+    Args:
+        doubt: 0 when what the database holds is sound, 1 when asking again may do, 2 when only a snapshot can.
+    """
+
+    def __init__(self, name: str, error: Exception, *, doubt: int) -> None:
         super().__init__(f'cannot apply transaction to "{name}": {error}')
         self.name = name
-        self.diverged = diverged
+        self.doubt = doubt
 
 
 class NeedsRestart(StreamError):
@@ -86,6 +90,7 @@ class Applier:
         self._cost = 0
         self._sequence = 0
         self._marks: deque[tuple[int, Callable[[], None]]] = deque()
+        self._broken = False
         self._progress = trio.Event()
 
     def is_shed(self, name: str) -> bool:
@@ -113,9 +118,10 @@ class Applier:
             self._nursery.start_soon(self._work, item.database, queue)
 
     def after_all(self, call: Callable[[], None]) -> None:
-        """Call back once everything that is queued now has been applied."""
-        self._marks.append((self._sequence, call))
-        self._call_marks()
+        """Call back once everything that is queued now has been applied; never if some of it cannot be."""
+        if not self._broken:
+            self._marks.append((self._sequence, call))
+            self._call_marks()
 
     async def drain(self) -> None:
         """Wait until nothing is queued."""
@@ -125,8 +131,7 @@ class Applier:
     def discard(self) -> None:
         """Delete the temporary files of what will not be applied. Call when the workers have ended."""
         for queue in self._queues.values():
-            for entry in queue.entries:
-                entry.item.discard()
+            self._forget(queue)
 
     def _call_marks(self) -> None:
         if not self._marks:
@@ -141,7 +146,9 @@ class Applier:
         return min((q.entries[0].number if q.entries else 0 for q in waiting), default=self._sequence + 1)
 
     def _shed(self) -> None:
-        name, queue = max(self._queues.items(), key=lambda pair: sum(entry.cost for entry in pair[1].entries))
+        name, queue = max(self._queues.items(), key=lambda pair: len(pair[1].entries))
+        if len(queue.entries) < 2:
+            return
         log.warning('"%s" is locked by applications: dropping %d queued transactions', name, len(queue.entries) - 1)
         while len(queue.entries) > 1:  # the first one is being applied
             entry = queue.entries.pop()
@@ -151,22 +158,29 @@ class Applier:
 
     async def _work(self, database: Database, queue: _Queue) -> None:
         """Apply what is queued for one database, and end when there is nothing more."""
+        error: Exception | None = None
         try:
             while queue.entries:
                 await self._apply(database, queue.entries[0].item)
                 self._cost -= queue.entries.popleft().cost
                 self._moved()
             if queue.shed:
-                self._failed(NeedsRestart(f'"{database.name}" is free again'))
-            else:
-                del self._queues[database.name]
-                self._moved()
-        except PositionMismatch as error:
-            self._failed(ApplyFailed(database.name, error, diverged=False))
-        except LitefsError as error:
-            self._failed(ApplyFailed(database.name, error, diverged=True))
-        except OSError as error:
-            self._failed(ApplyFailed(database.name, error, diverged=False))
+                error = NeedsRestart(f'"{database.name}" is free again')
+        except (LitefsError, OSError) as caught:
+            error = ApplyFailed(database.name, caught, doubt=_doubt(caught))
+        if error is not None:
+            self._broken = True
+            self._marks.clear()
+            self._failed(error)
+        self._forget(queue)
+        del self._queues[database.name]
+        self._moved()
+
+    def _forget(self, queue: _Queue) -> None:
+        for entry in queue.entries:
+            self._cost -= entry.cost
+            entry.item.discard()
+        queue.entries.clear()
 
     def _moved(self) -> None:
         self._progress.set()
@@ -195,3 +209,9 @@ class Applier:
             else:
                 break
         self._applied(database.name, header)
+
+
+def _doubt(error: Exception) -> int:
+    if isinstance(error, OSError):
+        return 0
+    return 1 if isinstance(error, PositionMismatch) else 2

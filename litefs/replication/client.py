@@ -94,7 +94,7 @@ class ReplicationClient:
             except ApplyFailed as error:
                 # A position that does not fit may be a race, and the next request tells the primary the true one.
                 # Anything else, or the same again: what is here cannot be built upon, so ask for all of it.
-                self._failures[error.name] += 2 if error.diverged else 1
+                self._failures[error.name] += error.doubt
                 raise
 
     async def request_handoff(self, url: str) -> None:
@@ -111,7 +111,8 @@ class ReplicationClient:
     async def _positions(self) -> dict[str, Pos]:
         positions = await self.store.positions(self._databases or None)
         for name, count in self._failures.items():
-            if count >= 2 and positions.pop(name, None):
+            if count >= 2 and name in positions:
+                del positions[name]
                 log.warning('asking for a snapshot of "%s": its transactions do not fit what is here', name)
         return positions
 
@@ -229,7 +230,7 @@ class _Receiver:
             try:
                 await self._incoming.add(frame.data)
             except LTXError as error:
-                raise ApplyFailed(self._incoming.database.name, error, diverged=False) from error
+                raise ApplyFailed(self._incoming.database.name, error, doubt=1) from error
 
     async def _handle(self, frame: object) -> None:
         match frame:
@@ -263,7 +264,7 @@ class _Receiver:
         try:
             await self._applier.add(await incoming.finish())
         except LTXError as error:
-            raise ApplyFailed(incoming.database.name, error, diverged=False) from error
+            raise ApplyFailed(incoming.database.name, error, doubt=1) from error
         finally:
             await incoming.aclose()
 
