@@ -184,7 +184,7 @@ class FakeNode:
         self.leadership = FakeLeadership()
         self.reason = ""
         self.services = Services(
-            store=self.store,
+            store=self.store,  # type: ignore[arg-type]
             role=self.role,
             streams=self.streams,
             leadership=self.leadership,

@@ -25,7 +25,9 @@ def make_image(path: Path, rows: int = 50, mode: str = "delete", page_size: int 
     db.execute(f"pragma page_size={page_size}")
     db.execute(f"pragma journal_mode={mode}")
     db.execute("create table t (x)")
+    db.execute("begin")
     db.executemany("insert into t values (?)", ((os.urandom(500),) for _ in range(rows)))
+    db.execute("commit")
     db.close()
     return path.read_bytes()
 
