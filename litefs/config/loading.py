@@ -168,9 +168,9 @@ def loads(
 
 def _raise_problems(path: str, document: Document, problems: list[Problem]) -> None:
     if problems:
-        unknown = [problem.key for problem in problems if problem.key[1:] == ("type",)]
+        sections = [problem.key[0] for problem in problems if problem.key[1:] == ("type",)]
         # The section of a missing plugin is unknown because its type is: say that once.
-        types = {(section, _get(document.value, section, "type")) for section, _ in unknown}
+        types = [(section, _get(document.value, section, "type")) for section in sections]
         shown = [problem for problem in problems if problem.key not in types] or problems
         raise InvalidConfig(path, ((problem.line or document.line(problem.key), problem) for problem in shown))
 

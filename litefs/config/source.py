@@ -24,6 +24,8 @@ _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
 _MERGE = "tag:yaml.org,2002:merge"
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
+_MOST_VALUES = 100_000  # aliases of aliases grow without bound
+
 EMPTY_BOOLEAN = "is empty, where true or false is expected"
 EMPTY_BOOLEAN_HINT = (
     "is the environment variable set that it comes from? Write ${NAME == 'x'} to compare, or drop the line"
@@ -64,12 +66,20 @@ class NotYAML(Exception):
 def read(text: str, schema: Schema) -> Document:
     """Parse YAML text.  Raises NotYAML; faults of single keys are listed in the document instead."""
     try:
-        node = yaml.compose(text, Loader=_LOADER)
+        return _read(text, schema)
     except yaml.MarkedYAMLError as error:
         raise _not_yaml(error) from None
     except yaml.YAMLError as error:
         reason = str(getattr(error, "reason", "")) or "not YAML"
         raise NotYAML(_line_at(text, getattr(error, "position", 0)), reason) from None
+    except UnicodeEncodeError as error:
+        raise NotYAML(_line_at(text, error.start), "an environment variable used here is not UTF-8 text") from None
+    except RecursionError:
+        raise NotYAML(1, "nested too deeply") from None
+
+
+def _read(text: str, schema: Schema) -> Document:
+    node = yaml.compose(text, Loader=_LOADER)
     reader = _Reader(schema)
     if node is not None:
         value = reader.value(node, schema.root, ())
@@ -94,9 +104,13 @@ class _Reader:
         self.schema = schema
         self.document = Document()
         self.open: list[yaml.Node] = []
+        self.size = 0
 
     def value(self, node: yaml.Node, schema: Subschema, key: KeyPath) -> Json | _Absent:
-        self.document.lines.setdefault(key, node.start_mark.line + 1)
+        line = self.document.lines.setdefault(key, node.start_mark.line + 1)
+        self.size += 1
+        if self.size > _MOST_VALUES:
+            raise NotYAML(line, "too many values: does an alias refer to many others?")
         if isinstance(node, yaml.ScalarNode):
             return self._scalar(node, schema, key)
         if any(node is outer for outer in self.open):

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import yaml
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from litefs.config import Config, ExecCommand, check, find, load, loads
-from litefs.errors import ConfigError
+from litefs.errors import ConfigError, LitefsError
 from litefs.plugins import Plugins
 
 Make = Callable[..., Config]
@@ -182,3 +188,103 @@ def test_not_utf8(plugins: Plugins, tmp_path: Path) -> None:
         check(file, plugins=plugins, environment={})
     file.write_bytes(b"\xef\xbb\xbflease:\n  type: static\n")
     check(file, plugins=plugins, environment={})
+
+
+# --------------------------------------------------------------------------------------------------------- as a whole
+
+
+def test_everything_litefs_knows(make: Make) -> None:
+    """Each key of LiteFS, in a file that LiteFS accepts."""
+    config = make(EVERYTHING, FLY_REGION="ord", PRIMARY_REGION="ord", HOSTNAME="h1", FLY_CONSUL_URL="https://:t@c/p/")
+    assert config.lease.candidate is True
+    assert config.lease.advertise_url == "http://h1.vm.internal:20202"
+    assert config.proxy.passthrough == ("*.ico", "/static/*")
+    assert config.proxy.idle_timeout == 60.0
+    assert config.tracing.max_size == 128
+    assert [entry.if_candidate for entry in config.exec] == [True, False]
+
+
+EVERYTHING = """
+exit-on-error: false
+skip-sync: false
+strict-verify: false
+exec:
+  - cmd: "npx prisma migrate deploy"
+    if-candidate: true
+  - cmd: npm start
+data:
+  dir: "/var/lib/litefs"
+  compress: false
+  retention: "10m"
+  retention-monitor-interval: 1m
+fuse: {dir: /litefs, allow-other: true, debug: false}
+http:
+  addr: ":20202"
+  snapshot-timeout: 1m
+proxy:
+  addr: ":8080"
+  target: "localhost:8081"
+  db: sqlite.db
+  max-lag: 10s
+  debug: false
+  passthrough:
+    - "*.ico"
+    - "/static/*"
+  always-forward: ["/oauth/*"]
+  primary-redirect-timeout: 5s
+  read-timeout: 10s
+  write-timeout: 0s
+  read-header-timeout: 10s
+  idle-timeout: 60s
+lease:
+  type: "static"
+  hostname: $HOSTNAME
+  advertise-url: "http://${HOSTNAME}.vm.${FLY_APP_NAME}internal:20202"
+  candidate: ${FLY_REGION == PRIMARY_REGION}
+  promote: true
+  reconnect-delay: 1s
+  demote-delay: 10s
+  databases: []
+  consul:
+    url: "${FLY_CONSUL_URL}"
+    key: "litefs/app"
+    ttl: 10s
+    lock-delay: 1s
+backup:
+  type: ""
+  path: ""
+  url: "https://litefs.fly.io"
+  cluster: ""
+  auth-token: ""
+log: {format: text, timestamp: false, debug: false}
+tracing:
+  enabled: true
+  path: /var/log/lib/litefs
+  max-size: 128
+  max-count: 5
+  compress: yes
+"""
+
+WORDS = st.sampled_from(["lease", "type", "static", "data", "dir", "exec", "cmd", "http", "addr", "1s", "${A}", "x"])
+JSON = st.recursive(
+    st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), WORDS, st.text(max_size=5)),
+    lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(WORDS, inner, max_size=4)),
+    max_leaves=12,
+)
+
+
+@given(st.one_of(JSON.map(yaml.safe_dump), st.text(alphabet="aA:-[]{}&*!|>'\"#%@` \n\t\0\ud800${}=0", max_size=40)))
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_no_text_makes_any_other_error(plugins: Plugins, text: str) -> None:
+    with contextlib.suppress(LitefsError):
+        loads(text, plugins=plugins, environment={"A": "static"})
+
+
+def test_a_good_file_is_read_without_heavy_imports(tmp_path: Path) -> None:
+    """A node must be mounted 0.3 s after its start, and jsonschema alone takes 50 ms to import."""
+    file = tmp_path / "litefs.yml"
+    file.write_text("lease: {type: static}\nexec: [{cmd: a, if-candidate: true}]\ndata: {retention: 1h}\n")
+    heavy = "{'jsonschema', 'numpy', 'httpx', 'prometheus_client', 'starlette', 'hypercorn', 'rich', 'trio'}"
+    code = f"import sys, litefs.config; litefs.config.load({str(file)!r}); print(sorted({heavy} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"

@@ -128,3 +128,17 @@ def test_not_yaml_does_not_quote_the_text() -> None:
     assert "hunter2" not in str(error.value)
     with pytest.raises(NotYAML):
         parse("text: \x00hunter2")
+
+
+def test_variables_that_are_not_text() -> None:
+    with pytest.raises(NotYAML, match="not UTF-8") as error:
+        parse("a: 1\ntext: \udcff\n")
+    assert error.value.line == 2
+
+
+def test_nesting_and_aliases_without_end() -> None:
+    with pytest.raises(NotYAML, match="nested too deeply"):
+        parse("[" * 900 + "]" * 900)
+    lines = ["a0: &a0 [x]"] + [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 9)]
+    with pytest.raises(NotYAML, match="too many values"):
+        parse("\n".join(lines))
