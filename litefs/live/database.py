@@ -29,7 +29,9 @@ class LiveDatabase:
     """One database path, on the mount or in a plain directory, used as SQLite's other clients use it.
 
     At most one per path and process. All methods block on locks and on the file system: on a mount that this process
-    serves, call them in worker threads only. Several threads may call at once.
+    serves, call them in worker threads only, and do not leave it to the garbage collector to close. Several threads
+    may call at once. Until it is closed, nothing else in the process should open and close the database or its
+    ``-shm`` file by their paths: that drops the locks of a checkpoint that runs meanwhile.
 
     Deadlines are absolute, in ``time.monotonic()`` seconds. `Busy` always means that nothing was changed.
     """
@@ -104,7 +106,7 @@ class LiveDatabase:
         """Copy what can be copied of the log to the database file, by SQLite, without waiting for anybody.
 
         A log above 4 MiB is also emptied if nobody reads from it. A database that became a rollback database
-        elsewhere gives up its log here if no other connection has it open.
+        elsewhere gives up its log here if no other connection has it open. Raises `OSError`, `CorruptDatabase`.
         """
         if not self._mutex.acquire(blocking=False):
             return

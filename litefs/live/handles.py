@@ -6,6 +6,7 @@ So descriptors of the database and of its wal-index are opened once and closed o
 
 from __future__ import annotations
 
+import errno
 import os
 import sqlite3
 import threading
@@ -99,7 +100,10 @@ class Handles:
         return (found.st_ino, found.st_dev) != (opened.st_ino, opened.st_dev)
 
     def join(self, wait: Wait) -> bool:
-        """Take part in WAL mode if the database is in it; returns whether it is. Raises `Busy`, `CorruptDatabase`."""
+        """Take part in WAL mode if the database is in it; returns whether it is.
+
+        Raises `Busy`, `CorruptDatabase`, `OSError`.
+        """
         if not self.in_wal and self.is_wal_on_disk():
             self.recover(wait)
         return self.in_wal
@@ -107,7 +111,7 @@ class Handles:
     def recover(self, wait: Wait) -> None:
         """Let SQLite begin to read: it rolls back a hot journal and rebuilds a lost wal-index.
 
-        Raises `Busy`, `CorruptDatabase`.
+        Raises `Busy`, `CorruptDatabase`, `OSError`.
         """
         wait.until(self._try_read, "an application holds the database exclusively")
         if self.in_wal:
@@ -137,13 +141,17 @@ class Handles:
         self._unlink("", "-wal", "-shm", "-journal")
 
     def checkpoint(self, mode: str) -> bool:
-        """Run one of SQLite's checkpoints, which never waits here; returns whether all of the log was copied."""
+        """Run one of SQLite's checkpoints, which never waits here; returns whether all of the log was copied.
+
+        Raises `OSError`, `CorruptDatabase`.
+        """
         with self._sqlite:
             if self._connection is None:
                 return False
             try:
                 [(busy, frames, copied)] = self._connection.execute(f"PRAGMA wal_checkpoint({mode})").fetchall()
-            except sqlite3.OperationalError:
+            except sqlite3.DatabaseError as exc:
+                self._raise_unless_busy(exc)
                 return False
         return not busy and frames == copied
 
@@ -207,10 +215,16 @@ class Handles:
                 self._connection.execute("PRAGMA schema_version").fetchall()
                 self.in_wal = self._connection.execute("PRAGMA journal_mode").fetchall() == [("wal",)]
             except sqlite3.DatabaseError as exc:
-                if exc.sqlite_errorcode & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL):
-                    return False
-                raise CorruptDatabase(f"{self.path}: {exc}", "restore it from the primary or a backup") from exc
+                self._raise_unless_busy(exc)
+                return False
         return True
+
+    def _raise_unless_busy(self, exc: sqlite3.DatabaseError) -> None:
+        code = getattr(exc, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
+        if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+            raise CorruptDatabase(f"{self.path}: {exc}", "restore it from the primary or a backup") from exc
+        if code not in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL):
+            raise OSError(errno.EIO, f"{self.path}: {exc}") from exc
 
     def _close(self) -> None:
         if self._index is not None:

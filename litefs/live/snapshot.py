@@ -143,10 +143,12 @@ def of_wal(files: Handles, backing: tuple[str, str], note: Callable[[], T], wait
             files.recover(wait)
             return None
         database = _open(files, backing[0], resources)
-        log = os.open(backing[1], os.O_RDONLY | os.O_CLOEXEC)
-        resources.callback(os.close, log)
         # These frames stay, as the module's docstring says, so nobody has to wait while they are listed.
         frames = latest_frames(files.index, header.mx_frame, backfill + 1)
+        log = -1
+        if frames:
+            log = os.open(backing[1], os.O_RDONLY | os.O_CLOEXEC)
+            resources.callback(os.close, log)
         page_size = header.page_size or _header(files).page_size
         commit = header.n_page or os.fstat(database).st_size // page_size
         source = Source(files.path, page_size, database, resources.pop_all(), log, frames)

@@ -55,11 +55,16 @@ def page_size(files: Handles, header: WalIndexHeader) -> int:
     return found.page_size if found else 0
 
 
+def database_size(files: Handles, header: WalIndexHeader) -> int:
+    """In pages; the log may not know it while it is empty."""
+    return header.n_page or os.fstat(files.db).st_size // page_size(files, header)
+
+
 def _append(files: Handles, changes: PageSet, header: WalIndexHeader) -> None:
     pages = _watched(files, changes.pages())
     first = next(pages, None)
     if first is None:
-        if changes.commit == header.n_page:
+        if changes.commit == database_size(files, header):
             return
         # A new size without a new page: a frame has to carry it.
         first = 1, _page_one(files, header)

@@ -206,6 +206,23 @@ def test_a_damaged_index_is_recovered_first(tmp_path: Path, path: Path, live: Li
     assert content(live, path) == origin.data()
 
 
+def test_a_stray_close_does_not_give_the_log_away(tmp_path: Path, path: Path, live: LiveDatabase) -> None:
+    """Closing any descriptor drops the POSIX locks of SQLite in this process; ours must remain."""
+    origin = Origin(tmp_path / "origin.db")
+    origin.execute(CREATE, FILL)
+    apply(live, origin.changes())
+    for number in range(1, 4):
+        origin.execute(next_generation(number))
+        apply(live, origin.changes())
+        log = Path(f"{path}-wal").stat()
+        for suffix in ("", "-shm"):
+            Path(f"{path}{suffix}").read_bytes()
+        with Client(str(path)) as client:
+            assert client(LOOK) == [[number, number, 100]]
+            assert Path(f"{path}-shm").stat().st_size == 32768
+        assert Path(f"{path}-wal").stat().st_ino == log.st_ino
+
+
 def test_before_may_refuse(tmp_path: Path, path: Path, live: LiveDatabase) -> None:
     origin = Origin(tmp_path / "origin.db")
     origin.execute(CREATE, FILL)
