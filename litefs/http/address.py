@@ -1,4 +1,4 @@
-"""Where the API listens: LiteFS's spelling of addresses, and the bound socket.
+"""Where the API listens: a bound socket from LiteFS's spelling of an address.
 
 Needed before the mount is made (a taken port is reported before anything else happens), so it imports next to nothing.
 """
@@ -6,9 +6,11 @@ Needed before the mount is made (a taken port is reported before anything else h
 from __future__ import annotations
 
 import errno
+import ipaddress
 import os
 import socket
 
+from litefs.config.addresses import split_address
 from litefs.errors import ConfigError, LitefsError
 
 BACKLOG = 1024  # connections the kernel completes before the node accepts them
@@ -18,39 +20,27 @@ class ListenError(LitefsError):
     """The address cannot be listened on."""
 
 
-def split(address: str) -> tuple[str, str]:
-    """Host (empty for all interfaces) and port of ``:20202``, ``host:port`` or ``[::1]:port``.
-
-    Raises:
-        ConfigError: it is none of these.
-    """
-    host, colon, port = address.rpartition(":")
-    if host.startswith("[") and host.endswith("]"):
-        host = host[1:-1]
-    elif ":" in host:
-        raise ConfigError(f'too many colons in address "{address}"', "write an IPv6 address as [::1]:20202")
-    if not colon or not port:
-        raise ConfigError(f'missing port in address "{address}"', "write :20202 or host:20202")
-    if not port.isascii() or not port.isdigit() or int(port) > 65535:
-        raise ConfigError(f'invalid port in address "{address}"', "use a number up to 65535")
-    return host, port
-
-
 def bind(address: str) -> socket.socket:
-    """A listening TCP socket for the address; without a host, one for IPv4 and IPv6 alike.
+    """A listening TCP socket for ``:20202``, ``host:port`` or ``[::1]:port``; without a host, for IPv4 and IPv6 alike.
 
     Raises:
         ConfigError: the address is malformed or its host unknown.
         ListenError: the port is taken, or may not be used.
     """
-    host, port = split(address)
+    host, port = split_address(address)
     try:
         if not host:
-            return _bind_all(int(port))
-        family, _, _, _, target = _resolve(address, host, port)
-        return socket.create_server(target[:2], family=family, backlog=BACKLOG)
+            return _bind_all(port)
+        family, target = _resolve(address, host, port)
+        return socket.create_server(target, family=family, backlog=BACKLOG)
     except OSError as error:
         raise ListenError(f"cannot listen on {address}: {_reason(error)}", _hint(error)) from error
+
+
+def is_loopback(listener: socket.socket) -> bool:
+    """Whether only this machine can reach the socket."""
+    host = str(listener.getsockname()[0]).partition("%")[0]
+    return ipaddress.ip_address(host).is_loopback
 
 
 def _bind_all(port: int) -> socket.socket:
@@ -59,14 +49,14 @@ def _bind_all(port: int) -> socket.socket:
     return socket.create_server(("", port), family=socket.AF_INET6, backlog=BACKLOG, dualstack_ipv6=True)
 
 
-def _resolve(address: str, host: str, port: str) -> tuple[int, int, int, str, tuple[str, int]]:
+def _resolve(address: str, host: str, port: int) -> tuple[socket.AddressFamily, tuple[str, int]]:
     try:
-        found = socket.getaddrinfo(host, int(port), type=socket.SOCK_STREAM)
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except socket.gaierror as error:
         raise ConfigError(f'cannot resolve address "{address}": {error.strerror}') from error
     # LiteFS listens on the IPv4 address of a name that has both.
-    found.sort(key=lambda entry: entry[0] != socket.AF_INET)
-    return found[0]  # type: ignore[return-value]
+    family, _, _, _, target = min(found, key=lambda entry: entry[0] != socket.AF_INET)
+    return family, (str(target[0]), int(target[1]))
 
 
 def _reason(error: OSError) -> str:

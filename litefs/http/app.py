@@ -17,6 +17,7 @@ from litefs.http.importing import import_
 from litefs.http.info import info, livez, readyz
 from litefs.http.leadership import handoff, promote
 from litefs.http.metrics import Metrics
+from litefs.http.security import OPEN
 from litefs.http.services import Services
 from litefs.http.stream import stream
 
@@ -39,11 +40,12 @@ def build(services: Services) -> Starlette:
         "/metrics": {ANY: Metrics(services)},
         "/debug/vars": {ANY: variables},
     }
-    app = Starlette(
-        routes=[Route(path, Endpoint(services, handlers)) for path, handlers in routes.items()],
-        middleware=[Middleware(NodeHeaders, services=services)],
-    )
-    app.router = Router(app.router.routes, redirect_slashes=False, default=Endpoint(services, {ANY: not_found}))
+    endpoints = [
+        Route(path, Endpoint(services, handlers, guarded=path not in OPEN)) for path, handlers in routes.items()
+    ]
+    app = Starlette(routes=endpoints, middleware=[Middleware(NodeHeaders, services=services)])
+    default = Endpoint(services, {ANY: not_found}, guarded=False)
+    app.router = Router(app.router.routes, redirect_slashes=False, default=default)
     return app
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import socket
+import ssl
 from typing import Any
 
 import trio
@@ -20,6 +21,7 @@ from litefs.http.inbox import Tasks
 log = logging.getLogger("litefs.http")
 
 RECEIVE = 256 << 10  # bytes per read: uploads at 2.3 GB/s; 1.1 with 64 KiB, 1.4 with 1 MiB
+HANDSHAKE = 10.0  # seconds for TLS to be set up
 LINGER = 1.0  # seconds that a client has to read our last words, and that requests have to end without a client
 
 STALL = 30.0  # seconds that a client may keep its receive window shut; what it was sent would be held all the time
@@ -30,11 +32,15 @@ NOT_SENT = 1 << 20  # bytes; with trio's 16 KiB a big response runs at 2.7 inste
 class Connection:
     """Speaks HTTP/1.1 or HTTP/2 with one client."""
 
-    def __init__(self, app: Any, config: Any, context: Any, stream: trio.SocketStream) -> None:
+    def __init__(
+        self, app: Any, config: Any, context: Any, stream: trio.SocketStream, tls: ssl.SSLContext | None = None
+    ) -> None:
         self._app = app
         self._config = config
         self._context = context
-        self._stream = stream
+        self._socket = stream.socket
+        self._stream: trio.abc.Stream = stream
+        self._tls = tls
         self._protocol: H11Protocol | H2Protocol
         self._send_lock = trio.Lock()
         self._idle_timer: trio.CancelScope | None = None
@@ -45,13 +51,13 @@ class Connection:
     async def run(self) -> None:
         """Serve the connection until it ends. Raises nothing but Cancelled."""
         try:
-            _set_options(self._stream)
+            _set_options(self._socket)
             async with trio.open_nursery() as self._timers:
                 async with trio.open_nursery() as self._nursery:
                     await self._serve()
                 self._timers.cancel_scope.cancel()
-        except* OSError:
-            pass  # reset by the client
+        except* (OSError, trio.BrokenResourceError, trio.TooSlowError):
+            pass  # reset by the client, or no TLS handshake in time
         except* Exception as errors:
             log.debug("http: connection closed after an error", exc_info=errors)
         finally:
@@ -59,10 +65,15 @@ class Connection:
 
     def abort(self) -> None:
         """Close the socket, whoever is just using it; also wakes writers that wait for a client that does not read."""
-        self._stream.socket.close()
+        self._socket.close()
 
     async def _serve(self) -> None:
-        await self._speak_http1()
+        client, server = _address(self._socket.getpeername()), _address(self._socket.getsockname())
+        self._common = (self._tls is not None, client, server, self._send)
+        if await self._handshake() == "h2":
+            await self._speak_http2(b"")
+        else:
+            self._speak_http1()
         await self._idle(True)
         await self._read()
         self._reading = False
@@ -72,17 +83,24 @@ class Connection:
 
     # -- protocols
 
-    async def _speak_http1(self) -> None:
-        stream = self._stream.socket
-        client, server = _address(stream.getpeername()), _address(stream.getsockname())
-        self._common = (client, server, self._send)
+    async def _handshake(self) -> str | None:
+        """Set TLS up, if there is to be any; the protocol that was agreed on."""
+        if self._tls is None:
+            return None
+        secure = trio.SSLStream(self._stream, self._tls, server_side=True, https_compatible=True)
+        with trio.fail_after(HANDSHAKE):
+            await secure.do_handshake()
+        self._stream = secure
+        agreed: str | None = secure.selected_alpn_protocol()
+        return agreed
+
+    def _speak_http1(self) -> None:
         self._protocol = H11Protocol(
             self._app,
             self._config,
             self._context,
             Tasks(self._nursery),  # type: ignore[arg-type]
             {},  # type: ignore[arg-type]
-            False,
             *self._common,
         )
 
@@ -140,7 +158,10 @@ class Connection:
         self._reading = False
         await self._idle(False)
         try:
-            await self._stream.send_eof()
+            if isinstance(self._stream, trio.SocketStream):
+                await self._stream.send_eof()
+            else:
+                await self._stream.aclose()
         except (trio.BrokenResourceError, trio.ClosedResourceError, trio.BusyResourceError):
             self.abort()
         await self._protocol.handle(Closed())
@@ -170,7 +191,7 @@ class Connection:
             self.abort()
 
 
-def _set_options(stream: trio.SocketStream) -> None:
+def _set_options(stream: trio.socket.SocketType) -> None:
     stream.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     for name, value in KEEPALIVE.items():
         stream.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)

@@ -12,6 +12,7 @@ from starlette.types import Receive, Scope, Send
 from litefs.errors import LitefsError
 from litefs.http.errors import HTTPError, ResponseAborted, as_http_error, error_response
 from litefs.http.exchange import Exchange
+from litefs.http.security import authorized
 from litefs.http.services import Services
 
 log = logging.getLogger("litefs.http")
@@ -27,11 +28,13 @@ class Endpoint:
 
     Args:
         handlers: handler by method; `ANY` for all others.
+        guarded: whether a request must carry the node's token, if it has one.
     """
 
-    def __init__(self, services: Services, handlers: dict[str, Handler]) -> None:
+    def __init__(self, services: Services, handlers: dict[str, Handler], *, guarded: bool) -> None:
         self._services = services
         self._handlers = handlers
+        self._guarded = guarded
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "websocket":
@@ -46,6 +49,8 @@ class Endpoint:
         return None
 
     async def _answer(self, exchange: Exchange) -> Response | None:
+        if self._guarded and not authorized(self._services.token, exchange.headers.get("authorization", "")):
+            raise HTTPError(HTTPStatus.UNAUTHORIZED, "unauthorized")
         handler = self._handlers.get(exchange.method) or self._handlers.get(ANY)
         if handler is None:
             raise HTTPError(HTTPStatus.METHOD_NOT_ALLOWED, "method not allowed")
@@ -57,7 +62,8 @@ class Endpoint:
         refused = isinstance(error, (HTTPError, LitefsError))
         bug = not refused and not isinstance(error, OSError)
         level = logging.INFO if refused else logging.ERROR
-        log.log(level, "http: %s %s: error: %s", exchange.method, exchange.url.path, error, exc_info=bug)
+        if answer.status != HTTPStatus.NOT_FOUND or not isinstance(error, HTTPError):  # LiteFS logs no unknown paths
+            log.log(level, "http: %s %s: error: %s", exchange.method, exchange.scope["path"], error, exc_info=bug)
         if exchange.started:
             raise ResponseAborted
         await exchange.drain()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from http import HTTPStatus
+
 from starlette.responses import Response
 
 from litefs.errors import BadName, DatabaseBusy, DatabaseNotFound, LitefsError, ReadOnly
@@ -44,4 +46,6 @@ def as_http_error(error: Exception) -> HTTPError:
 def error_response(error: HTTPError) -> Response:
     """The response for an error."""
     headers = {"content-type": PLAIN, "x-content-type-options": "nosniff"}
+    if error.status == HTTPStatus.UNAUTHORIZED:
+        headers["www-authenticate"] = "Bearer"
     return Response(" ".join(error.message.splitlines()) + "\n", error.status, headers)

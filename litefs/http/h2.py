@@ -54,6 +54,7 @@ class H2Protocol:
         context: Any,
         tasks: Tasks,
         state: Any,
+        ssl: bool,
         client: tuple[str, int] | None,
         server: tuple[str, int] | None,
         send: Callable[[Any], Awaitable[None]],
@@ -63,6 +64,7 @@ class H2Protocol:
         self._context = context
         self._tasks = tasks
         self._state = state
+        self._ssl = ssl
         self._client = client
         self._server = server
         self._send = send
@@ -133,7 +135,7 @@ class H2Protocol:
             self._config,
             self._context,
             self._tasks.for_stream(on_read),  # type: ignore[arg-type]
-            False,
+            self._ssl,
             self._client,
             self._server,
             self._respond,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import socket
+import ssl
 from collections.abc import Awaitable, Callable, Sequence
 
 import trio
@@ -26,10 +27,11 @@ async def serve(
     sockets: Sequence[socket.socket],
     shutdown_trigger: Callable[[], Awaitable[object]],
     *,
+    tls: ssl.SSLContext | None = None,
     grace: float = GRACE,
     task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
 ) -> None:
-    """Serve HTTP/1.1 and cleartext HTTP/2 on listening sockets, which are closed at the end.
+    """Serve HTTP/1.1 and HTTP/2 on listening sockets, which are closed at the end; with `tls`, nothing else but TLS.
 
     Returns at most `grace` seconds after the trigger; what is still open then is cut off. Reports itself started as
     soon as connections are accepted.
@@ -38,7 +40,7 @@ async def serve(
     connections: set[Connection] = set()
 
     async def handle(stream: trio.SocketStream) -> None:
-        connection = Connection(app, config, context, stream)
+        connection = Connection(app, config, context, stream, tls)
         connections.add(connection)
         try:
             await connection.run()

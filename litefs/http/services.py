@@ -84,6 +84,7 @@ class Services:
     Attributes:
         not_ready: the reason why the node cannot serve applications yet; empty once it can.
         collectors: metrics of plugins.
+        token: what requests must carry that read data or change state; empty where nothing is asked for.
         lags: for each database that a replica has applied a transaction of, the seconds from commit to apply.
         closing: set when the node stops; ends the event streams.
     """
@@ -94,5 +95,6 @@ class Services:
     leadership: Leadership
     not_ready: Callable[[], str]
     collectors: Iterable[Collector] = ()
+    token: str = field(default="", repr=False)
     lags: Mapping[str, float] = field(default_factory=dict)
     closing: trio.Event = field(default_factory=trio.Event)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Callable
@@ -30,7 +31,14 @@ def wait_until(condition: Callable[[], object], timeout: float = 10.0) -> None:
 class Server:
     """Serves an application until stopped. `call` runs a function in its event loop."""
 
-    def __init__(self, app: Any, grace: float = 1.0, closing: trio.Event | None = None) -> None:
+    def __init__(
+        self,
+        app: Any,
+        grace: float = 1.0,
+        closing: trio.Event | None = None,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
+        self._tls = tls
         self._socket = bind("127.0.0.1:0")
         self.port: int = self._socket.getsockname()[1]
         self._app, self._grace, self._closing = app, grace, closing
@@ -51,14 +59,14 @@ class Server:
         self._stop = trio.Event()
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._tell)
-            await serve(self._app, [self._socket], self._stop.wait, grace=self._grace)
+            await serve(self._app, [self._socket], self._stop.wait, tls=self._tls, grace=self._grace)
 
     async def _tell(self) -> None:
         self._started.set()
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+        return f"{'https' if self._tls else 'http'}://127.0.0.1:{self.port}"
 
     def call(self, function: Callable[..., Any], *args: Any) -> Any:
         return trio.from_thread.run_sync(function, *args, trio_token=self._token)

@@ -7,29 +7,7 @@ import socket
 import pytest
 
 from litefs.errors import ConfigError
-from litefs.http.address import ListenError, bind, split
-
-
-@pytest.mark.parametrize(
-    ("address", "parts"),
-    [
-        (":20202", ("", "20202")),
-        ("localhost:20202", ("localhost", "20202")),
-        ("0.0.0.0:1", ("0.0.0.0", "1")),
-        ("[::1]:20202", ("::1", "20202")),
-        ("[::]:0", ("::", "0")),
-    ],
-)
-def test_split(address: str, parts: tuple[str, str]) -> None:
-    assert split(address) == parts
-
-
-@pytest.mark.parametrize(
-    "address", ["", "20202", "localhost", "localhost:", "::1:20202", ":http", ":70000", ":-1", ":²"]
-)
-def test_bad_addresses(address: str) -> None:
-    with pytest.raises(ConfigError, match="address"):
-        split(address)
+from litefs.http.address import ListenError, bind, is_loopback
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1:0", "localhost:0", ":0"])
@@ -56,3 +34,11 @@ def test_port_in_use() -> None:
 def test_unknown_host() -> None:
     with pytest.raises(ConfigError, match="cannot resolve address"):
         bind("no.such.host.invalid:20202")
+
+
+@pytest.mark.parametrize(
+    ("address", "loopback"), [("127.0.0.1:0", True), ("localhost:0", True), (":0", False), ("0.0.0.0:0", False)]
+)
+def test_loopback(address: str, loopback: bool) -> None:
+    with bind(address) as listener:
+        assert is_loopback(listener) == loopback
