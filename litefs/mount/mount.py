@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,8 @@ from litefs.mount import kernel
 from litefs.mount.operations import Operations
 from litefs.mount.special import Role
 from litefs.store.store import Store
+
+log = logging.getLogger(__name__)
 
 AWAKE = 300e-6  # seconds the loop stays awake after the last write, where there is a processor to spare
 
@@ -70,10 +73,8 @@ class Mount:
     def _check_directory(self) -> None:
         try:
             self.directory.mkdir(parents=True, exist_ok=True)
-            if os.listdir(self.directory):
-                raise MountError(
-                    f"{self.directory} is not empty", "move its files away: the mount would hide them"
-                )  # fmt: skip
+            if hidden := os.listdir(self.directory):  # an application that came too early leaves an empty file
+                log.warning("%s is not empty: the mount hides %s", self.directory, ", ".join(sorted(hidden)[:5]))
         except OSError as error:
             raise MountError(
                 f"cannot use {self.directory} as mount point: {error.strerror}", "check fuse.dir"
