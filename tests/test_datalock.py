@@ -19,8 +19,11 @@ def test_only_one(tmp_path):
 
 def test_not_inherited_by_commands(tmp_path):
     with locked(tmp_path):
-        child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE, close_fds=False)
+        code = "print('up', flush=True); input()"
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+        child = subprocess.Popen([sys.executable, "-c", code], close_fds=False, **pipes)
     try:
+        assert child.stdout.readline() == b"up\n"  # before that it may still be on its way into exec
         with locked(tmp_path):
             pass
     finally:
