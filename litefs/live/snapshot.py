@@ -51,7 +51,7 @@ class Snapshot(Generic[T]):
         self.noted = noted
         self.page_size = page_size
         self.commit = commit
-        self._source = source
+        self.source = source
 
     def pages(self, batch: int = 256) -> Iterator[tuple[int, bytes]]:
         """Yield ``(first page number, pages)`` for all pages in order, up to ``batch`` at a time.
@@ -59,14 +59,14 @@ class Snapshot(Generic[T]):
         The lock page, whose contents mean nothing, comes as zeros. Raises `OSError`, `CorruptDatabase`.
         """
         for first in range(1, self.commit + 1, batch):
-            if self._source is None:
+            if self.source is None:
                 raise ValueError("the snapshot is closed")
-            yield first, self._source.read(first, min(batch, self.commit - first + 1))
+            yield first, self.source.read(first, min(batch, self.commit - first + 1))
 
     def close(self) -> None:
         """Let checkpoints go on and free the files. Idempotent."""
-        if self._source is not None:
-            source, self._source = self._source, None
+        if self.source is not None:
+            source, self.source = self.source, None
             source.resources.close()
 
     def __enter__(self) -> Self:

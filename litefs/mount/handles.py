@@ -127,6 +127,7 @@ class WALHandle(FileHandle):
             written = await super().write(offset, data)
             if offset == 0:
                 wal.restarted()
+            self._db.appended(written)
             return written
         if not self._db.store.writable:
             raise NOT_PRIMARY

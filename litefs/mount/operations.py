@@ -98,10 +98,9 @@ class Operations(pyfuse3.Operations):
 
     # ------------------------------------------------------------------------------------------------ who asks
 
-    @staticmethod
-    def _is_own(ctx: pyfuse3.RequestContext) -> bool:
-        """Whether a thread of this process asks: FUSE reports thread ids."""
-        return os.path.exists(f"/proc/self/task/{ctx.pid}")
+    def _is_own(self, ctx: pyfuse3.RequestContext) -> bool:
+        """Whether the node's own client process asks. FUSE reports thread ids."""
+        return os.path.exists(f"/proc/{self._store.client.pid}/task/{ctx.pid}")
 
     async def _database(self, name: str, *, create: bool = False) -> Database:
         return self._store.opened(name) or await self._store.database(name, create=create)

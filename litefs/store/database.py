@@ -12,19 +12,20 @@ import logging
 import math
 import os
 import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING
 
 import trio
 
 from litefs import ltx
 from litefs.errors import CorruptDatabase, DatabaseBusy
-from litefs.live import Busy, LiveDatabase, Snapshot
+from litefs.live import Busy, Snapshot, indexwatch
+from litefs.live.client import Client
 from litefs.ltx import EMPTY, Pos
-from litefs.store import incoming, indexwatch, pagetable, transaction
+from litefs.store import incoming, pagetable, transaction
 from litefs.store.counters import Counters
 from litefs.store.events import TxEvent
 from litefs.store.journal import Journal
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-T = TypeVar("T")
+CHECKPOINT_SIZE = 4 << 20  # bytes appended to a replica's WAL, after which it is folded
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +78,7 @@ class Database:
         self.shm: int | None = None  # memory file of the wal-index while one is in use
         self.shm_users = 0  # open handles of applications on it
         self.incoming = trio.Lock()  # one apply or import at a time
-        self.live = LiveDatabase(str(store.mount_dir / name))
+        self.live = Client(store.client, str(store.mount_dir / name))
         self.live_used = -math.inf  # trio time of the last use of `live`; inf while it is in use
         self.broken = False  # an apply failed half way: only a restart can tell what is there
         self.moved = trio.Event()  # set, and replaced, whenever `pos` moves
@@ -85,6 +86,7 @@ class Database:
         self._synced = 0  # TXID up to which the LTX files are durable
         self._flush = trio.Lock()
         self._live_users = 0
+        self._appended = 0  # bytes that the daemon wrote to the WAL since the last checkpoint
         self._directory_dirty = False
         self._stamp = Stamp(0, 0, Pos(0, 0))  # what the saved page table is true for
 
@@ -343,23 +345,24 @@ class Database:
 
     # ----------------------------------------------------------------------------------- as a client of the mount
 
-    async def in_thread(self, call: Callable[..., T], *args: Any, **kwargs: Any) -> T:
-        """Run a blocking call that goes through the mount; it is not abandoned when the caller is cancelled."""
-        self._live_users += 1
-        try:
-            return await trio.to_thread.run_sync(functools.partial(call, *args, **kwargs))
-        finally:
-            self._live_users -= 1
-            self.live_used = trio.current_time()
-
     async def close_live(self, idle: float = 0.0) -> None:
-        """Close the daemon's own connection, unless it is or was in use less than `idle` seconds ago."""
+        """Close the database in the client process, unless it is or was in use less than `idle` seconds ago."""
         if self._live_users or trio.current_time() - self.live_used < idle or self.live_used == -math.inf:
             return
         async with self.incoming:
             if not self._live_users:
-                await trio.to_thread.run_sync(self.live.close)
+                await self.live.close()
                 self.live_used = -math.inf
+
+    @contextmanager
+    def using_live(self) -> Iterator[Client]:
+        """The database as the client process has it open; it stays open meanwhile."""
+        self._live_users += 1
+        try:
+            yield self.live
+        finally:
+            self._live_users -= 1
+            self.live_used = trio.current_time()
 
     async def apply_ltx(self, path: Path, header: ltx.Header, trailer: ltx.Trailer, *, local: bool = False) -> Pos:
         """Apply a complete, verified LTX file that lies in `ltx_dir`; the new position.
@@ -404,33 +407,18 @@ class Database:
             OSError: the disk failed.
         """
         deadline = time.monotonic() + incoming.LOCK_TIMEOUT
-        try:
-            snapshot = await self.in_thread(
-                self.live.snapshot, str(self.file), str(self.wal.path), self._note_position, deadline
-            )
-        except Busy as error:
-            raise DatabaseBusy(str(error)) from None
-        self._live_users += 1
-        try:
-            yield snapshot
-        finally:
-            self._live_users -= 1
-            self.live_used = trio.current_time()
-            with trio.CancelScope(shield=True):
-                await trio.to_thread.run_sync(snapshot.close)
-
-    def _note_position(self) -> SnapshotInfo:
-        """In a worker thread that holds the database's write lock."""
-        return trio.from_thread.run_sync(self._note, self._index_header())
-
-    def _index_header(self) -> bytes:
-        try:
-            with open(self.store.mount_dir / f"{self.name}-shm", "rb") as file:
-                return file.read(48)
-        except OSError:
-            return b""
+        with self.using_live() as live:
+            try:
+                snapshot = await live.snapshot(str(self.file), str(self.wal.path), note=self._note, deadline=deadline)
+            except Busy as error:
+                raise DatabaseBusy(str(error)) from None
+            try:
+                yield snapshot
+            finally:
+                await live.release(snapshot)
 
     def _note(self, index_header: bytes) -> SnapshotInfo:
+        """What a snapshot is of, taken while the client process holds the write lock."""
         captured = self.publisher.in_doubt
         if captured is not None and self.wal.header is not None:
             if indexwatch.covers(index_header, captured.wal_end, self.wal.header.salt):
@@ -439,19 +427,28 @@ class Database:
                 return SnapshotInfo(captured.before.pos, captured.before.timestamp)
         return SnapshotInfo(self.state.pos, self.state.timestamp)
 
-    async def checkpoint(self) -> None:
-        """Fold the WAL of a replica into its database file as far as readers allow, when it has grown."""
-        async with self.incoming:
-            await self.in_thread(self.live.checkpoint)
-
-    def settle_doubt(self) -> None:
-        """In a worker thread that holds the write lock and is about to write: what is in doubt is settled now."""
-        trio.from_thread.run_sync(self._settle_doubt, self._index_header())
-
-    def _settle_doubt(self, index_header: bytes) -> None:
+    def settle_doubt(self, index_header: bytes) -> None:
+        """The client process holds the write lock and is about to write: what is in doubt is settled now."""
         self._note(index_header)
         if self.publisher.in_doubt is not None:
             self.wal.retract()
+
+    @property
+    def wants_checkpoint(self) -> bool:
+        """Whether the daemon has appended so much to the WAL that it should be folded."""
+        return self._appended > CHECKPOINT_SIZE
+
+    async def checkpoint(self) -> None:
+        """Fold the WAL of a replica into its database file as far as readers allow."""
+        self._appended = 0
+        with self.using_live() as live:
+            await live.checkpoint()
+
+    def appended(self, size: int) -> None:
+        """The daemon appended bytes to the WAL."""
+        self._appended += size
+        if self.wants_checkpoint:
+            self.store.wal_grown.set()
 
     def applied(self, captured: Captured) -> None:
         """A transaction from elsewhere is in place."""

@@ -9,12 +9,11 @@ the WAL they came from is overwritten (`Database.flush_ltx`).
 from __future__ import annotations
 
 import logging
-from functools import partial
 from typing import TYPE_CHECKING
 
 import trio
 
-from litefs.store.indexwatch import IndexWatch
+from litefs.live.client import ClientProcess
 
 if TYPE_CHECKING:
     from litefs.store.database import Database
@@ -30,13 +29,11 @@ LTX_BATCH = 64  # LTX files not yet durable from which on they are synced in the
 class Durability:
     """The background task that moves transactions from captured to published."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, client: ClientProcess) -> None:
         self._store = store
+        self._client = client
         self._dirty: set[Database] = set()
         self._event = trio.Event()
-        self._watch = IndexWatch()
-        self._token: trio.lowlevel.TrioToken | None = None
-        self._stopped = False
 
     def pending(self, db: Database) -> None:
         """A transaction was captured."""
@@ -51,38 +48,33 @@ class Durability:
             self._watch_index(db)
         self._event.set()
 
-    def stop_watching(self) -> None:
-        """No more looks at wal-indexes through the mount. Blocking; call from a worker thread."""
-        self._stopped = True
-        self._watch.stop()
-
     # ---------------------------------------------------------------------------------------------- acceptance
 
     def _watch_index(self, db: Database) -> None:
         captured = db.publisher.in_doubt
-        if captured is None or self._token is None or self._stopped:
+        if captured is None:
             return
         if db.shm is None or db.wal.header is None:
             db.publisher.accept()  # locking_mode=EXCLUSIVE: there is no wal-index to wait for
             return
-        accept = partial(self._token.run_sync_soon, self._accept, db, captured.state.pos.txid)
-        path = self._store.mount_dir / f"{db.name}-shm"
-        self._watch.watch(db.name, path, captured.wal_end, db.wal.header.salt, accept)
+        path = str(self._store.mount_dir / f"{db.name}-shm")
+        self._client.watch(db.name, path, captured.wal_end, db.wal.header.salt, captured.state.pos.txid)
 
-    def _accept(self, db: Database, txid: int) -> None:
-        captured = db.publisher.in_doubt
-        if captured is not None and captured.state.pos.txid == txid:
+    def seen(self, name: str, txid: int) -> None:
+        """The wal-index of a database covers a transaction."""
+        db = self._store.opened(name)
+        captured = db.publisher.in_doubt if db is not None else None
+        if db is not None and captured is not None and captured.state.pos.txid == txid:
             db.publisher.accept()
 
     def index_gone(self, db: Database) -> None:
         """The wal-index of a database was deleted."""
-        self._watch.forget(db.name)
+        self._client.forget(db.name)
 
     # ---------------------------------------------------------------------------------------------- durability
 
     async def run(self) -> None:
         """Until cancelled."""
-        self._token = trio.lowlevel.current_trio_token()
         while True:
             await self._event.wait()
             self._event = trio.Event()

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,8 +16,9 @@ from typing import TYPE_CHECKING
 import trio
 
 from litefs import ltx
-from litefs.errors import DatabaseBusy, LTXError, PositionMismatch, ReadOnly
+from litefs.errors import DatabaseBusy, PositionMismatch, ReadOnly
 from litefs.live import Busy, PageSet
+from litefs.live.client import InlinePages, LTXPages
 from litefs.ltx import CHECKSUM_FLAG, Header, Pos, Trailer
 from litefs.store import sqlitefile
 from litefs.store.ltxsync import sync_directory, sync_file
@@ -43,6 +43,12 @@ class Incoming:
     checksums: list[tuple[int, int]]  # of its pages
     pages: list[tuple[int, bytes]] | None  # None: read them from the file
     local: bool
+    temporary: Path | None = None  # where the file lay before it was placed
+
+    @property
+    def placed(self) -> bool:
+        """Whether the file has its name: from then on the transaction counts."""
+        return self.temporary is not None
 
     @property
     def pos(self) -> Pos:
@@ -50,16 +56,9 @@ class Incoming:
         return Pos(self.header.max_txid, self.trailer.post_apply)
 
     def page_set(self) -> PageSet:
-        """Its pages for `litefs.live`."""
-        return PageSet(self.header.page_size, self.header.commit, self._iterate)
-
-    def _iterate(self) -> Iterator[tuple[int, bytes]]:
-        if self.pages is not None:
-            yield from self.pages
-            return
-        with open(self.path, "rb") as file:
-            for pgno, data in ltx.Decoder(file, name=self.path.name):
-                yield pgno, bytes(data)
+        """Its pages for the client process."""
+        pages = InlinePages(self.pages) if self.pages is not None else LTXPages(str(self.path))
+        return PageSet(self.header.page_size, self.header.commit, pages)
 
 
 def read(path: Path, header: Header, trailer: Trailer, *, local: bool) -> Incoming:
@@ -92,23 +91,27 @@ async def apply(db: Database, incoming: Incoming) -> Pos:
         OSError: the disk failed.
     """
     check(db, incoming)
-    placed = False
+    head = incoming.header
+    if not incoming.local and head.is_snapshot:
+        await trio.to_thread.run_sync(sync_file, incoming.path)
+    quick = not (incoming.local or head.is_snapshot or db.publisher.in_doubt)
+    if quick:
+        place(db, incoming)  # nobody else can move the position of a replica: no need to ask under the lock
 
-    def before() -> None:
-        nonlocal placed
-        db.settle_doubt()
-        if not incoming.local and len(incoming.checksums) * incoming.header.page_size > IN_MEMORY:
-            sync_file(incoming.path)
-        trio.from_thread.run_sync(place, db, incoming)
-        placed = True
+    def ask(index_header: bytes) -> str:
+        db.settle_doubt(index_header)
+        place(db, incoming)
+        return str(incoming.path)
 
     try:
-        await db.in_thread(db.live.apply, incoming.page_set(), before=before, deadline=time.monotonic() + LOCK_TIMEOUT)
+        with db.using_live() as live:
+            deadline = time.monotonic() + LOCK_TIMEOUT
+            await live.apply(incoming.page_set(), deadline=deadline, ask=None if quick else ask)
     except Busy as error:
+        unplace(db, incoming)
         raise DatabaseBusy(str(error)) from None
     except BaseException:
-        if placed:
-            db.broken = True  # half applied: nothing may be built upon it before start-up has looked at it
+        db.broken = incoming.placed  # half applied: nothing may be built upon it before start-up has looked at it
         raise
     settle(db, incoming)
     return incoming.pos
@@ -152,8 +155,21 @@ def place(db: Database, incoming: Incoming) -> None:
     head = incoming.header
     if head.is_snapshot:
         set_branch_aside(db)
-    os.replace(incoming.path, db.ltx_dir.file(head.min_txid, head.max_txid))
-    incoming.path = db.ltx_dir.file(head.min_txid, head.max_txid)
+    move(db, incoming)
+
+
+def move(db: Database, incoming: Incoming) -> None:
+    """Give the LTX file its name."""
+    incoming.temporary = incoming.path
+    incoming.path = db.ltx_dir.file(incoming.header.min_txid, incoming.header.max_txid)
+    os.replace(incoming.temporary, incoming.path)
+
+
+def unplace(db: Database, incoming: Incoming) -> None:
+    """Nothing was written after all."""
+    if incoming.temporary is not None:
+        os.replace(incoming.path, incoming.temporary)
+        incoming.path, incoming.temporary = incoming.temporary, None
 
 
 def set_branch_aside(db: Database) -> None:
@@ -235,50 +251,28 @@ async def import_database(db: Database, source: Path) -> Pos:
     if not db.store.writable:
         raise ReadOnly("node is not primary")
     incoming = await trio.to_thread.run_sync(build_import, db, source)
-    holder = [incoming]
-    page_set = PageSet(incoming.header.page_size, incoming.header.commit, lambda: holder[0].page_set().pages())
-    placed = False
+    current = [incoming]
 
-    def before() -> None:
-        nonlocal placed
-        db.settle_doubt()
-        if holder[0].header.pre_apply not in (0, db.pos.checksum) or holder[0].header.min_txid != db.pos.txid + 1:
-            holder[0].path.unlink()  # applications went on writing meanwhile; now they wait
-            holder[0] = build_import(db, source)
-        trio.from_thread.run_sync(place_import, db, holder[0])
-        placed = True
+    async def ask(index_header: bytes) -> str:
+        db.settle_doubt(index_header)
+        if current[0].header.min_txid != db.pos.txid + 1:
+            current[0].path.unlink()  # applications went on writing meanwhile; now they wait
+            current[0] = await trio.to_thread.run_sync(build_import, db, source)
+        if not db.store.writable:
+            raise ReadOnly("node is not primary")
+        move(db, current[0])
+        return str(current[0].path)
 
     try:
-        await db.in_thread(db.live.apply, page_set, before=before, deadline=time.monotonic() + LOCK_TIMEOUT)
+        with db.using_live() as live:
+            await live.apply(incoming.page_set(), deadline=time.monotonic() + LOCK_TIMEOUT, ask=ask)
     except BaseException as error:
-        holder[0].path.unlink(missing_ok=True)
-        db.broken = db.broken or placed
+        if current[0].placed:
+            db.broken = True
+        else:
+            current[0].path.unlink(missing_ok=True)
         if isinstance(error, Busy):
             raise DatabaseBusy(str(error)) from None
         raise
-    settle(db, holder[0])
+    settle(db, current[0])
     return db.pos
-
-
-def place_import(db: Database, incoming: Incoming) -> None:
-    """Under the database's lock: the import becomes the next transaction."""
-    check_import(db, incoming)
-    head = incoming.header
-    final = db.ltx_dir.file(head.min_txid, head.max_txid)
-    os.replace(incoming.path, final)
-    incoming.path = final
-
-
-def check_import(db: Database, incoming: Incoming) -> None:
-    """Whether the import still follows the position.
-
-    Raises:
-        PositionMismatch, ReadOnly: no.
-    """
-    if not db.store.writable:
-        raise ReadOnly("node is not primary")
-    if incoming.header.min_txid != db.pos.txid + 1:
-        raise PositionMismatch(f"{db.name!r} moved to {db.pos} during the import")
-
-
-__all__ = ["Incoming", "LTXError", "apply", "import_database", "read"]

@@ -13,6 +13,7 @@ from pathlib import Path
 import trio
 
 from litefs.errors import BadName, DatabaseNotFound, StoreError
+from litefs.live.client import ClientProcess
 from litefs.ltx import Pos
 from litefs.store.database import Database
 from litefs.store.durability import Durability
@@ -26,6 +27,12 @@ log = logging.getLogger(__name__)
 
 CLUSTER_ID = re.compile(r"LFSC[0-9A-F]{16}")
 SAVE_INTERVAL = 30.0  # seconds between savings of the page tables of databases that have moved
+CLOSE_INTERVAL = 5.0  # seconds between looks for databases that the client process may close
+IDLE_PRIMARY = (
+    5.0  # seconds without use, after which it closes one; soon, so that applications clean up after themselves
+)
+IDLE_REPLICA = 60.0
+LEAVE_LIMIT = 5.0  # seconds to close all of them at the end
 
 
 class Store:
@@ -60,9 +67,11 @@ class Store:
         self.events = EventHub()
         self.subscriptions = Subscriptions()
         self.directories: set[Database] = set()  # with entries that are not durable yet
+        self.wal_grown = trio.Event()
         self._databases: dict[str, Database] = {}
         self._recovering: dict[str, trio.Event] = {}
-        self._durability = Durability(self)
+        self.client = ClientProcess(lambda name, txid: self._durability.seen(name, txid))
+        self._durability = Durability(self, self.client)
         self._retention = Retention(self, retention, retention_interval, backup=backup)
         self.dbs_dir.mkdir(parents=True, exist_ok=True)
         self.super_dir.mkdir(exist_ok=True)
@@ -213,11 +222,13 @@ class Store:
     async def run(self) -> None:
         """Background work, until cancelled: durability, retention, saving page tables."""
         async with trio.open_nursery() as nursery:
+            nursery.start_soon(self.client.run)
             nursery.start_soon(self._durability.run)
             nursery.start_soon(self._retention.run)
             nursery.start_soon(self._save_tables)
             nursery.start_soon(self._finish_super_journals)
             nursery.start_soon(self._close_idle)
+            nursery.start_soon(self._checkpoint)
 
     async def _save_tables(self) -> None:
         while True:
@@ -239,17 +250,36 @@ class Store:
             path.unlink(missing_ok=True)
 
     async def _close_idle(self) -> None:
-        """Close the daemon's own connections to databases that it has nothing to do with for a while."""
+        """Close databases in the client process that it has nothing to do with for a while; fold their WALs."""
         while True:
-            await trio.sleep(5)
+            await trio.sleep(CLOSE_INTERVAL)
             for db in self.open_databases():
-                await db.close_live(5 if self.writable else 60)
+                try:
+                    await db.close_live(IDLE_PRIMARY if self.writable else IDLE_REPLICA)
+                except (OSError, StoreError) as error:
+                    log.warning("%s: %s", db.name, error)
+
+    async def _checkpoint(self) -> None:
+        """Fold the WALs of replicated databases when they have grown: no application may do it there."""
+        while True:
+            await self.wal_grown.wait()
+            self.wal_grown = trio.Event()
+            for db in self.open_databases():
+                if db.wants_checkpoint:
+                    try:
+                        await db.checkpoint()
+                    except (OSError, StoreError) as error:
+                        log.warning("%s: cannot checkpoint: %s", db.name, error)
 
     async def leave_mount(self) -> None:
         """Let go of everything on the mount, before it is removed."""
-        for db in self.open_databases():
-            await db.close_live()
-        await trio.to_thread.run_sync(self._durability.stop_watching)
+        with trio.move_on_after(LEAVE_LIMIT):
+            for db in self.open_databases():
+                try:
+                    await db.close_live()
+                except (OSError, StoreError) as error:
+                    log.warning("%s: %s", db.name, error)
+        await self.client.stop()
 
     async def close(self) -> None:
         """Leave every database as it should lie on disk: no WAL, page table saved. After the mount is gone."""

@@ -1,9 +1,8 @@
 """Watching wal-indexes: when does SQLite itself consider a captured transaction committed?
 
 The writer shows it by moving mxFrame in the wal-index header, in memory that it shares with the page cache of the
-mount, without telling anybody. So one thread looks, soon after each commit and then ever more rarely. It reads
-through the mount, as any client would: the trio thread must never do that (a page that is not cached would be asked
-of the trio thread itself).
+mount, without telling anybody. So one thread of the client process looks, soon after each commit and then ever more
+rarely. It reads through the mount, as any client would.
 """
 
 from __future__ import annotations
@@ -13,7 +12,6 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 from litefs.errors import FormatError
 from litefs.sqlite.walindex import HEADER_SIZE, WalIndexHeader
@@ -24,7 +22,7 @@ LONGEST_PAUSE = 0.5  # seconds between looks at a transaction that stays in doub
 
 @dataclass(slots=True)
 class _Watch:
-    path: Path  # the -shm file in the mount
+    path: str  # the -shm file in the mount
     frame: int
     salt: bytes
     accept: Callable[[], None]
@@ -41,9 +39,8 @@ class IndexWatch:
         self._wake = threading.Condition()
         self._thread: threading.Thread | None = None
         self._gone: set[str] = set()  # wal-indexes whose file is to be closed, which only the thread may do
-        self._stopping = False
 
-    def watch(self, name: str, path: Path, frame: int, salt: bytes, accept: Callable[[], None]) -> None:
+    def watch(self, name: str, path: str, frame: int, salt: bytes, accept: Callable[[], None]) -> None:
         """Call `accept` (in the watching thread) once the wal-index at `path` covers `frame` of the WAL with `salt`."""
         with self._wake:
             if self._thread is None:
@@ -59,23 +56,11 @@ class IndexWatch:
             self._gone.add(name)
             self._wake.notify()
 
-    def stop(self) -> None:
-        """End the thread; must not be called from the trio thread while the mount still serves requests."""
-        with self._wake:
-            self._stopping = True
-            self._wake.notify()
-        if self._thread is not None:
-            self._thread.join()
-        for name in list(self._files):
-            self._close(name)
-
     # ----------------------------------------------------------------------------------------------- the thread
 
     def _run(self) -> None:
         while True:
             with self._wake:
-                if self._stopping:
-                    return
                 gone, self._gone = self._gone, set()
                 now = time.monotonic()
                 due = [(name, watch) for name, watch in self._watches.items() if watch.due <= now]
