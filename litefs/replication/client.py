@@ -6,7 +6,7 @@ import logging
 import ssl
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Protocol
 
@@ -29,6 +29,7 @@ DRAIN = 10.0
 """Seconds to apply what a lost primary had sent before looking for the next primary."""
 
 _OTHER_HTTP_VERSION = 426
+_LOOKS = 4
 
 
 class Observer(Protocol):
@@ -170,6 +171,7 @@ class ReplicationClient:
         async with trio.open_nursery() as nursery:
             applier = Applier(nursery, self.store.node_id, failed, self._applied)
             receiver = _Receiver(self.store, applier, self._observer, self._databases)
+            nursery.start_soon(_watch, receiver, failed)
             try:
                 with reading:
                     lease_id = await receiver.run(response)
@@ -189,6 +191,16 @@ class ReplicationClient:
         del self._failures[name]
 
 
+async def _watch(receiver: _Receiver, failed: Callable[[Exception], None]) -> None:
+    """Notice a peer that has fallen silent. Looking on now and then is cheaper than a deadline for each read."""
+    seen, quiet = -1, 0
+    while quiet < _LOOKS:
+        await trio.sleep(wire.SILENCE / _LOOKS)
+        quiet = quiet + 1 if receiver.waiting and receiver.reads == seen else 0
+        seen = receiver.reads
+    failed(wire.silent())
+
+
 def _as_stream_error(error: Exception) -> StreamError:
     return error if isinstance(error, StreamError) else StreamError(f"cannot store what was received: {error}")
 
@@ -205,12 +217,14 @@ class _Receiver:
         self._lease_id: str | None = None
         self._ready = False
         self._ignored: set[str] = set()
+        self.reads = 0
+        self.waiting = False  # for the peer, not for a database
 
     async def run(self, response: Response) -> str | None:
         """Read to the end of the stream. The lease id that was handed over, or None."""
         parser = FrameParser()
         try:
-            while data := await response.receive():
+            while data := await self._read(response):
                 for frame in parser.feed(data):
                     if type(frame) is LTXData:
                         await self._data(frame)
@@ -224,6 +238,13 @@ class _Receiver:
         finally:
             if self._incoming is not None:
                 await self._incoming.aclose()
+
+    async def _read(self, response: Response) -> bytes | memoryview:
+        self.reads += 1
+        self.waiting = True
+        data = await response.receive()
+        self.waiting = False
+        return data
 
     async def _data(self, frame: LTXData) -> None:
         if self._incoming is not None:

@@ -179,7 +179,7 @@ class FrameParser:
         """Whether a stream that ends now ends between two frames."""
         return not self._held and not self._in_ltx
 
-    def feed(self, data: bytes) -> Iterator[Frame]:
+    def feed(self, data: bytes | memoryview) -> Iterator[Frame]:
         """Frames completed by ``data``, which may end anywhere. Exhaust the iterator before the next call.
 
         Raises:
@@ -211,7 +211,7 @@ class FrameParser:
                 self._in_ltx = type(frame) is LTXStart
                 yield frame
         self._consumed += at
-        self._held = data[at:]
+        self._held = bytes(view[at:])
 
     def _parse(self, view: memoryview, at: int) -> tuple[Frame, int] | None:
         """The frame (or LTX frame head) at ``at`` and the offset behind it; None when it is not complete yet."""
