@@ -30,6 +30,8 @@ DRAIN = 10.0
 
 _OTHER_HTTP_VERSION = 426
 _LOOKS = 4
+_DIVERGED = 2  # sum of doubts in a database from which on a snapshot is asked for
+_HOPELESS = 8  # and from which on it is left alone
 
 
 class Observer(Protocol):
@@ -85,11 +87,12 @@ class ReplicationClient:
                 take what was sent.
         """
         while True:
-            body = posmap.encode(await self._positions())
+            given_up = self._given_up()
+            body = posmap.encode(await self._positions(given_up))
             try:
                 async with self._connect(url, body) as response:
                     self._check_cluster(response)
-                    return await self._receive(response)
+                    return await self._receive(response, given_up)
             except NeedsRestart as error:
                 log.info("connecting again: %s", error)
             except ApplyFailed as error:
@@ -109,10 +112,18 @@ class ReplicationClient:
             if response.status != 200:
                 raise StreamError(await wire.error_text(response) or f"invalid response: code={response.status}")
 
-    async def _positions(self) -> dict[str, Pos]:
+    def _given_up(self) -> frozenset[str]:
+        """Databases that even snapshots could not mend: left out of this connection, so that the others go on."""
+        names = frozenset(name for name, doubt in self._failures.items() if doubt >= _HOPELESS)
+        for name in names:
+            self._failures[name] = _HOPELESS - 1  # the next connection tries once more
+            log.error('"%s" is not replicated until the next connection: it cannot be mended by a snapshot', name)
+        return names
+
+    async def _positions(self, given_up: frozenset[str]) -> dict[str, Pos]:
         positions = await self.store.positions(self._databases or None)
-        for name, count in self._failures.items():
-            if count >= 2 and name in positions:
+        for name, doubt in self._failures.items():
+            if doubt >= _DIVERGED and name in positions and name not in given_up:
                 del positions[name]
                 log.warning('asking for a snapshot of "%s": its transactions do not fit what is here', name)
         return positions
@@ -159,7 +170,7 @@ class ReplicationClient:
 
     # -------------------------------------------------------------------------------------------------- receiving
 
-    async def _receive(self, response: Response) -> str | None:
+    async def _receive(self, response: Response, given_up: frozenset[str] = frozenset()) -> str | None:
         failure: list[Exception] = []
         lease_id: str | None = None
         reading = trio.CancelScope()
@@ -170,7 +181,7 @@ class ReplicationClient:
 
         async with trio.open_nursery() as nursery:
             applier = Applier(nursery, self.store.node_id, failed, self._applied)
-            receiver = _Receiver(self.store, applier, self._observer, self._databases)
+            receiver = _Receiver(self.store, applier, self._observer, self._databases, given_up)
             nursery.start_soon(_watch, receiver, failed)
             try:
                 with reading:
@@ -208,7 +219,9 @@ def _as_stream_error(error: Exception) -> StreamError:
 class _Receiver:
     """Turns the frames of one stream into files for the applier."""
 
-    def __init__(self, store: Store, applier: Applier, observer: Observer, databases: Sequence[str]) -> None:
+    def __init__(
+        self, store: Store, applier: Applier, observer: Observer, databases: Sequence[str], ignored: frozenset[str]
+    ) -> None:
         self._store = store
         self._applier = applier
         self._observer = observer
@@ -216,7 +229,7 @@ class _Receiver:
         self._incoming: Incoming | None = None
         self._lease_id: str | None = None
         self._ready = False
-        self._ignored: set[str] = set()
+        self._ignored = set(ignored)
         self.reads = 0
         self.waiting = False  # for the peer, not for a database
 

@@ -396,6 +396,33 @@ def test_a_position_that_keeps_not_fitting_is_healed_by_a_snapshot(tmp_path: Pat
     run(main, real_time=True)
 
 
+def test_a_database_that_nothing_mends_is_left_alone(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    async def main() -> None:
+        primary, replica, client, watch = make(tmp_path)
+        db, fine = primary.store.add("db"), primary.store.add("fine")
+        replica.add("db").fail = CorruptDatabase("broken")
+        db.write({1: b"one"})
+        async with primary.served():
+            for _ in range(4):
+                with pytest.raises(StreamError, match="broken"):
+                    await client.follow(primary.url)
+            async with following(client, primary.url):
+                await until(lambda: watch.heartbeats)
+                fine.write({1: b"one"})
+                db.write({1: b"two"})
+                await replica.wait("fine", fine.pos)
+            with pytest.raises(StreamError, match="broken"):
+                await client.follow(primary.url)
+            replica.databases["db"].fail = None
+            async with following(client, primary.url):
+                await until(lambda: len(watch.heartbeats) > 1)
+            async with following(client, primary.url):
+                await replica.wait("db", db.pos)
+
+    run(main, real_time=True)
+    assert caplog.text.count("is not replicated until the next connection") == 2
+
+
 def test_a_locked_database_does_not_hold_up_the_others(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     async def main() -> None:
         primary, replica, client, watch = make(tmp_path)
