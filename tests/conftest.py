@@ -1,0 +1,36 @@
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from litefs.mount.kernel import mounted_type
+from tests.support.nodes import COMMAND, Node
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "slow: takes longer than a quarter of a second")
+
+
+@pytest.fixture
+def make_node(tmp_path: Path) -> Iterator[Callable[..., Node]]:
+    """Factory of nodes: `make_node("name", primary=..., settings=...)`. None of them is left behind.
+
+    An error in the log of a node that the test did not expect fails the test.
+    """
+    if not COMMAND.exists():
+        pytest.skip(f"the command is not installed: no {COMMAND}")
+    nodes: list[Node] = []
+
+    def make(name: str = "node", **options: Any) -> Node:
+        nodes.append(Node(tmp_path / name, **options))
+        return nodes[-1]
+
+    yield make
+    for node in reversed(nodes):
+        node.destroy()
+    assert not [node.mount for node in nodes if mounted_type(node.mount)], "mounts are left behind"
+    surprises = {node.name: node.surprises() for node in nodes}
+    assert not any(surprises.values()), f"unexpected errors in the log: {surprises}"

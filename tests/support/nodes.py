@@ -1,0 +1,182 @@
+"""Nodes as their users run them: the real command, a real mount, each in a directory of its own."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sysconfig
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from litefs.ltx import Pos
+from litefs.mount.kernel import mounted_type, unmount
+
+from .waiting import wait_for
+
+COMMAND = Path(sysconfig.get_path("scripts")) / "litefs"
+READY = "waiting for signal or subprocess to exit"
+START_LIMIT = 20.0  # seconds
+STOP_LIMIT = 20.0
+_ERROR = re.compile(r"^.*(?:level=ERROR|Traceback \(most recent call last\)).*$", re.MULTILINE)
+
+
+class Died(AssertionError):
+    """The node ended before it was ready."""
+
+
+def free_port() -> int:
+    """A port of the loopback interface that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+class Node:
+    """One node with its configuration, data directory, mount and log.
+
+    Args:
+        directory: where all of that is.
+        primary: the primary it follows; without one it is the primary itself.
+        settings: sections of litefs.yml, laid over the default.
+
+    Attributes:
+        expected: regular expressions of the errors that its log may hold.
+    """
+
+    def __init__(
+        self, directory: Path, *, primary: Node | None = None, settings: Mapping[str, Mapping[str, Any]] | None = None
+    ) -> None:
+        self.directory = directory
+        self.name = directory.name
+        self.mount = directory / "mnt"
+        self.data = directory / "data"
+        self.log_file = directory / "log"
+        self.url = f"http://127.0.0.1:{free_port()}"
+        self.process: subprocess.Popen[bytes] | None = None
+        self.expected: list[str] = []
+        self._log_start = 0
+        self._primary = primary
+        directory.mkdir(exist_ok=True)
+        self.mount.mkdir(exist_ok=True)
+        self.log_file.touch()
+        self.configure(settings or {})
+
+    def configure(self, settings: Mapping[str, Mapping[str, Any]]) -> None:
+        """Write litefs.yml: these sections laid over the default."""
+        leader = self._primary or self
+        sections: dict[str, dict[str, Any]] = {
+            "fuse": {"dir": str(self.mount)},
+            "data": {"dir": str(self.data)},
+            "http": {"addr": self.url.removeprefix("http://")},
+            "lease": {
+                "type": "static",
+                "hostname": leader.name,
+                "advertise-url": leader.url,
+                "candidate": self._primary is None,
+                "reconnect-delay": "50ms",
+            },
+        }
+        for name, section in settings.items():
+            sections.setdefault(name, {}).update(section)
+        self.configuration.write_text(yaml.safe_dump(sections))
+
+    @property
+    def configuration(self) -> Path:
+        """Its litefs.yml."""
+        return self.directory / "litefs.yml"
+
+    # ---------------------------------------------------------------------------------------------------- life
+
+    @property
+    def running(self) -> bool:
+        """Whether its process lives."""
+        return self.process is not None and self.process.poll() is None
+
+    def spawn(self, *, prefix: Sequence[str] = (), env: Mapping[str, str] | None = None) -> Node:
+        """Start the process and wait for nothing."""
+        assert not self.running
+        self._log_start = self.log_file.stat().st_size
+        command = [*prefix, str(COMMAND), "mount", "-config", str(self.configuration)]
+        with open(self.log_file, "ab") as log:
+            self.process = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env={**os.environ, **(env or {})}
+            )
+        return self
+
+    def start(self, *, prefix: Sequence[str] = (), env: Mapping[str, str] | None = None) -> Node:
+        """Start the process and wait until the node is ready."""
+        self.spawn(prefix=prefix, env=env)
+        self.wait_ready()
+        return self
+
+    def wait_ready(self) -> None:
+        """Wait until it is primary, or has caught up with one."""
+        wait_for(self._is_ready, f"ready node {self.name}: {self.log()[-2000:]}", START_LIMIT)
+
+    def _is_ready(self) -> bool:
+        if not self.running:
+            raise Died(f"{self.name} has ended:\n{self.log()[-4000:]}")
+        return READY in self.log()
+
+    def kill(self) -> None:
+        """End it without warning. The dead mount stays until the next start."""
+        assert self.process is not None
+        if self.running:
+            os.kill(self.process.pid, signal.SIGKILL)
+        self.process.wait(STOP_LIMIT)
+
+    def stop(self) -> int:
+        """End it in order; its exit code."""
+        assert self.process is not None
+        if self.running:
+            os.kill(self.process.pid, signal.SIGTERM)
+        return self.process.wait(STOP_LIMIT)
+
+    def destroy(self) -> None:
+        """Leave no process and no mount behind, whatever state it is in."""
+        if self.running:
+            self.kill()
+        if mounted_type(self.mount) is not None:
+            unmount(self.mount)
+
+    # ----------------------------------------------------------------------------------------------------- looking
+
+    def log(self) -> str:
+        """What it has logged since its last start."""
+        with open(self.log_file, "rb") as file:
+            file.seek(self._log_start)
+            return file.read().decode(errors="replace")
+
+    def surprises(self) -> list[str]:
+        """Errors in its log, of all its starts, that nobody expected."""
+        found = _ERROR.findall(self.log_file.read_text(errors="replace"))
+        return [line for line in found if not any(re.search(wanted, line) for wanted in self.expected)]
+
+    def path(self, name: str) -> str:
+        """A database as its applications open it."""
+        return str(self.mount / name)
+
+    def files(self, name: str) -> Path:
+        """Directory of a database's files behind the mount."""
+        return self.data / "dbs" / name
+
+    def pos(self, name: str) -> Pos:
+        """Position of a database, as its applications read it."""
+        return Pos.parse((self.mount / f"{name}-pos").read_text().strip())
+
+    def wait_pos(self, name: str, pos: Pos, timeout: float = 20.0) -> None:
+        """Wait until a database is at a position."""
+        wait_for(lambda: self.pos(name) == pos, f"position {pos} of {name} on {self.name}", timeout)
+
+
+def adopt(node: Node, data: Path) -> None:
+    """Start from a copy of a data directory."""
+    shutil.copytree(data, node.data)

@@ -1,0 +1,31 @@
+"""Waiting for something that another process does."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+T = TypeVar("T")
+
+INTERVAL = 0.01  # seconds between looks
+
+
+def wait_for(condition: Callable[[], T], what: str, timeout: float = 20.0) -> T:
+    """Look until `condition` is true, or at most `timeout` seconds; what it returned.
+
+    An `OSError` counts as not yet: files and connections of a node come and go with it.
+    """
+    deadline = time.monotonic() + timeout
+    while True:
+        last: object
+        try:
+            value = condition()
+            if value:
+                return value
+            last = value
+        except OSError as error:
+            last = error
+        if time.monotonic() > deadline:
+            raise AssertionError(f"no {what} within {timeout} s; last seen: {last!r}")
+        time.sleep(INTERVAL)
