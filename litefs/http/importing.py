@@ -32,8 +32,10 @@ async def import_(exchange: Exchange, services: Services) -> Response:
     with TemporaryFile(dir=store.data_dir, buffering=0) as file:
         await _receive(exchange, file.fileno())
         await trio.to_thread.run_sync(_check, file.fileno())
-        db = await store.database(name, create=True)
-        await db.import_database(Path(f"/proc/self/fd/{file.fileno()}"))
+        # From here on the client's patience does not matter: a transaction is made, or it is not.
+        with trio.CancelScope(shield=True):
+            db = await store.database(name, create=True)
+            await db.import_database(Path(f"/proc/self/fd/{file.fileno()}"))
     return Response()
 
 

@@ -86,7 +86,7 @@ class Services:
         collectors: metrics of plugins.
         token: what requests must carry that read data or change state; empty where nothing is asked for.
         lags: for each database that a replica has applied a transaction of, the seconds from commit to apply.
-        closing: set when the node stops; ends the event streams.
+        closing: set when the node stops; ends the event streams, which nobody else would end.
     """
 
     store: Store

@@ -9,7 +9,7 @@ from starlette.responses import Response
 
 from litefs.errors import StreamError
 from litefs.http.errors import HTTPError
-from litefs.http.exchange import Exchange, until
+from litefs.http.exchange import Exchange
 from litefs.http.services import Services
 
 HTTP1_HEADER = "litefs-stream"
@@ -19,7 +19,10 @@ MAX_MAP = 64 << 20  # bytes of a position map: over 200,000 databases
 
 
 async def stream(exchange: Exchange, services: Services) -> Response | None:
-    """Send a replica everything it lacks, and then what happens, until either side ends."""
+    """Send a replica everything it lacks, and then what happens, until either side ends.
+
+    When the node stops, the replication server ends its streams in good order; `serve` cuts off what takes too long.
+    """
     if not exchange.http2 and exchange.headers.get(HTTP1_HEADER) != "1":
         raise HTTPError(HTTPStatus.UPGRADE_REQUIRED, "Upgrade to HTTP/2 required")
     if exchange.peer_id == services.store.node_id:
@@ -31,11 +34,7 @@ async def stream(exchange: Exchange, services: Services) -> Response | None:
         opened = await services.streams.stream(body, _filter(exchange.param("filter")), exchange.peer_id)
     except StreamError as error:
         raise HTTPError(HTTPStatus.BAD_REQUEST, str(error)) from error
-    async with (
-        aclosing(opened),
-        exchange.respond("application/octet-stream") as write,
-        until(services.closing),
-    ):
+    async with aclosing(opened), exchange.respond("application/octet-stream") as write:
         async for piece in opened:
             await write(piece)
     return None
