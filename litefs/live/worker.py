@@ -25,6 +25,8 @@ from litefs.live import LiveDatabase, PageSet, Snapshot
 from litefs.live.indexwatch import IndexWatch
 from litefs.live.messages import LTXPages, receive, send
 
+PIECE = 1 << 20  # bytes read at once
+
 
 class _Aborted(Exception):
     """The node answered a question with an error: nothing may be changed. It keeps the error itself."""
@@ -120,6 +122,12 @@ class Worker:
     def do_checkpoint(self, ask: object, files: list[int], path: str) -> None:
         """Fold the log into the database file as far as readers allow."""
         self._database(path).checkpoint()
+
+    def do_prime(self, ask: object, files: list[int], path: str) -> None:
+        """Read a file into the kernel's cache."""
+        with open(path, "rb", buffering=0) as file:
+            while file.read(PIECE):
+                pass
 
     def do_close(self, ask: object, files: list[int], path: str) -> None:
         """Close a database."""

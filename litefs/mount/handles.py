@@ -133,6 +133,8 @@ class WALHandle(FileHandle):
             raise NOT_PRIMARY
         await wal.before_write(offset)
         self._db.counters.wal_writes += 1
+        if offset == 0:
+            self._db.wal_restarted()
         written = await super().write(offset, data)
         if written == len(data) and (end := wal.completed_commit(offset, data)):
             await wal.capture(end)

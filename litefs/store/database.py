@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+PRIME_STEP = 256 << 10  # bytes that a WAL must have grown by for being read into the cache again
 CHECKPOINT_SIZE = 4 << 20  # bytes appended to a replica's WAL, after which it is folded
 
 
@@ -85,6 +86,7 @@ class Database:
         self.durable_by_fsync = False  # the writer syncs the WAL itself (synchronous=FULL)
         self._synced = 0  # TXID up to which the LTX files are durable
         self._flush = trio.Lock()
+        self._primed = 0  # bytes of the WAL that the kernel has in its cache for good
         self._live_users = 0
         self._appended = 0  # bytes that the daemon wrote to the WAL since the last checkpoint
         self._directory_dirty = False
@@ -444,6 +446,13 @@ class Database:
         with self.using_live() as live:
             await live.checkpoint()
 
+    def wal_restarted(self) -> None:
+        """An application begins to write the WAL from its start again."""
+        size = os.fstat(self.wal.fd).st_size
+        if size > self._primed + PRIME_STEP:
+            self._primed = size
+            self.store.prime(self)
+
     def appended(self, size: int) -> None:
         """The daemon appended bytes to the WAL."""
         self._appended += size
@@ -493,6 +502,7 @@ class Database:
     def remove_files(self) -> None:
         """Delete the database file and its side files; LTX files and the position stay."""
         self.wal.close()
+        self._primed = 0
         self.journal.forget()
         self.drop_shm()
         for name in ("wal", "journal", "database"):

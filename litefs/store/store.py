@@ -26,7 +26,9 @@ from litefs.store.subscription import Subscription, Subscriptions
 log = logging.getLogger(__name__)
 
 CLUSTER_ID = re.compile(r"LFSC[0-9A-F]{16}")
-SAVE_INTERVAL = 30.0  # seconds between savings of the page tables of databases that have moved
+SAVE_CHECK = 1.0  # seconds between looks for databases whose page table should be saved
+SAVE_INTERVAL = 30.0  # seconds after which it is, if they have moved
+SAVE_AFTER = 2000  # transactions after which it is
 CLOSE_INTERVAL = 5.0  # seconds between looks for databases that the client process may close
 IDLE_PRIMARY = (
     5.0  # seconds without use, after which it closes one; soon, so that applications clean up after themselves
@@ -67,7 +69,10 @@ class Store:
         self.events = EventHub()
         self.subscriptions = Subscriptions()
         self.directories: set[Database] = set()  # with entries that are not durable yet
+        self._moved: set[Database] = set()  # since their page table was saved
         self.wal_grown = trio.Event()
+        self._to_prime: set[Database] = set()
+        self._prime_wanted = trio.Event()
         self._databases: dict[str, Database] = {}
         self._recovering: dict[str, trio.Event] = {}
         self.client = ClientProcess(lambda name, txid: self._durability.seen(name, txid))
@@ -175,6 +180,7 @@ class Store:
     def forget(self, db: Database) -> None:
         """A database that never held anything is gone: nothing of it is kept."""
         self._databases.pop(db.name, None)
+        self._moved.discard(db)
         self.directories.discard(db)
 
     async def positions(self, names: Collection[str] | None = None) -> dict[str, Pos]:
@@ -203,6 +209,7 @@ class Store:
 
     def published(self, db: Database) -> None:
         """A database's published position moved."""
+        self._moved.add(db)
         self.subscriptions.notify(db.name)
 
     def pending(self, db: Database) -> None:
@@ -229,15 +236,27 @@ class Store:
             nursery.start_soon(self._finish_super_journals)
             nursery.start_soon(self._close_idle)
             nursery.start_soon(self._checkpoint)
+            nursery.start_soon(self._prime)
 
     async def _save_tables(self) -> None:
+        """Keep what a start has to replay short: in transactions, and in time."""
+        last = trio.current_time()
         while True:
-            await trio.sleep(SAVE_INTERVAL)
-            for db in self.open_databases():
-                try:
-                    await db.save_table()
-                except OSError as error:
-                    log.warning("%s: cannot save the page checksums: %s", db.name, error)
+            await trio.sleep(SAVE_CHECK)
+            everyone = trio.current_time() - last >= SAVE_INTERVAL
+            for db in list(self._moved):
+                if everyone or db.pos.txid - db.saved.txid >= SAVE_AFTER:
+                    await self._save_table(db)
+            if everyone:
+                last = trio.current_time()
+
+    async def _save_table(self, db: Database) -> None:
+        self._moved.discard(db)
+        try:
+            await db.save_table()
+        except OSError as error:
+            log.warning("%s: cannot save the page checksums: %s", db.name, error)
+            self._moved.add(db)
 
     async def _finish_super_journals(self) -> None:
         """A super-journal left by a crash may go once every database that it names has been recovered."""
@@ -258,6 +277,22 @@ class Store:
                     await db.close_live(IDLE_PRIMARY if self.writable else IDLE_REPLICA)
                 except (OSError, StoreError) as error:
                     log.warning("%s: %s", db.name, error)
+
+    def prime(self, db: Database) -> None:
+        """Have the WAL of a database read through the mount, see `Client.prime`."""
+        self._to_prime.add(db)
+        self._prime_wanted.set()
+
+    async def _prime(self) -> None:
+        while True:
+            await self._prime_wanted.wait()
+            self._prime_wanted = trio.Event()
+            while self._to_prime:
+                db = self._to_prime.pop()
+                try:
+                    await db.live.prime()
+                except OSError as error:
+                    log.debug("%s: cannot read its WAL: %s", db.name, error)
 
     async def _checkpoint(self) -> None:
         """Fold the WALs of replicated databases when they have grown: no application may do it there."""
