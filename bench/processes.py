@@ -1,0 +1,56 @@
+"""What /proc says about the processes under measurement."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from pathlib import Path
+
+_IDLE = 0.05  # seconds without a clock tick of work that count as idle
+
+
+def children(pid: int) -> list[int]:
+    """Direct children of a process."""
+    found: list[int] = []
+    for path in Path(f"/proc/{pid}/task").glob("*/children"):
+        try:
+            found += map(int, path.read_text().split())
+        except OSError:
+            continue
+    return found
+
+
+def peak_memory(pid: int) -> int:
+    """Most bytes that were resident at one time; 0 when the process is gone."""
+    try:
+        for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
+    except OSError:
+        pass
+    return 0
+
+
+def cpu_ticks(pids: list[int]) -> int:
+    """Clock ticks that processes have worked."""
+    total = 0
+    for pid in pids:
+        try:
+            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+            total += int(fields[11]) + int(fields[12])
+        except OSError:
+            continue
+    return total
+
+
+def settle(pids: list[int], path: Path, limit: float = 5.0) -> None:
+    """Wait until processes have nothing left to do and a file system is on disk: nobody pays for another's writes."""
+    subprocess.run(["sync", "-f", path], check=False)
+    deadline = time.monotonic() + limit
+    before = cpu_ticks(pids)
+    while time.monotonic() < deadline:
+        time.sleep(_IDLE)
+        now = cpu_ticks(pids)
+        if now == before:
+            return
+        before = now
