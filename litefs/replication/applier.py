@@ -9,20 +9,28 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from functools import partial
+from itertools import islice, takewhile
+from typing import TYPE_CHECKING, TypeVar
 
 import trio
 
 from litefs.errors import DatabaseBusy, LitefsError, PositionMismatch, StreamError
 from litefs.ltx import Header, Pos
 from litefs.replication.incoming import INLINE, Received
+from litefs.store.batch import Small
 
 if TYPE_CHECKING:
     from litefs.store import Database
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+BATCH = 256
+"""Small files applied together."""
 
 BACKLOG = 16 << 20
 """Bytes that may wait to be applied."""
@@ -161,8 +169,8 @@ class Applier:
         error: Exception | None = None
         try:
             while queue.entries:
-                await self._apply(database, queue.entries[0].item)
-                self._cost -= queue.entries.popleft().cost
+                for _ in range(await self._apply_some(database, queue)):
+                    self._cost -= queue.entries.popleft().cost
                 self._moved()
             if queue.shed:
                 error = NeedsRestart(f'"{database.name}" is free again')
@@ -187,6 +195,19 @@ class Applier:
         self._progress = trio.Event()
         self._call_marks()
 
+    async def _apply_some(self, database: Database, queue: _Queue) -> int:
+        """Apply the first file, or the first few together where they are small; how many."""
+        items = [entry.item for entry in islice(queue.entries, BATCH)]
+        small = [Small(item.data, item.header, item.trailer) for item in takewhile(self._is_small, items)]
+        if small and (count := await _patiently(database, partial(database.apply_batch, small))):
+            self._applied(database.name, small[count - 1].header)
+            return count
+        await self._apply(database, items[0])
+        return 1
+
+    def _is_small(self, item: Received) -> bool:
+        return 0 < len(item.data) <= INLINE and item.header.node_id != self._node_id
+
     async def _apply(self, database: Database, item: Received) -> None:
         header, trailer = item.header, item.trailer
         reached = Pos(header.max_txid, trailer.post_apply)
@@ -194,21 +215,25 @@ class Applier:
             item.discard()  # our own, from when this node was the primary
             return
         path = item.write() if len(item.data) <= INLINE else await trio.to_thread.run_sync(item.write)
-        warned = False
-        while True:
-            try:
-                await database.apply_ltx(path, header, trailer, local=False)
-            except DatabaseBusy as error:
-                if not warned:
-                    log.warning("%s: %s", database.name, error)
-                warned = True
-                await trio.sleep(BUSY_DELAY)
-            except BaseException:
-                item.discard()
-                raise
-            else:
-                break
+        try:
+            await _patiently(database, partial(database.apply_ltx, path, header, trailer, local=False))
+        except BaseException:
+            item.discard()
+            raise
         self._applied(database.name, header)
+
+
+async def _patiently(database: Database, call: Callable[[], Awaitable[T]]) -> T:
+    """Call again and again until the applications' locks allow it."""
+    warned = False
+    while True:
+        try:
+            return await call()
+        except DatabaseBusy as error:
+            if not warned:
+                log.warning("%s: %s", database.name, error)
+            warned = True
+            await trio.sleep(BUSY_DELAY)
 
 
 def _doubt(error: Exception) -> int:

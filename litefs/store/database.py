@@ -12,7 +12,7 @@ import logging
 import math
 import os
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +25,8 @@ from litefs.errors import CorruptDatabase, DatabaseBusy
 from litefs.live import Busy, Snapshot, indexwatch
 from litefs.live.client import Client
 from litefs.ltx import EMPTY, Pos
-from litefs.store import incoming, pagetable, transaction
+from litefs.store import batch, incoming, pagetable, transaction
+from litefs.store.batch import Small
 from litefs.store.counters import Counters
 from litefs.store.events import TxEvent
 from litefs.store.journal import Journal
@@ -389,6 +390,16 @@ class Database:
                     functools.partial(incoming.read, path, header, trailer, local=local)
                 )
             return await incoming.apply(self, item)
+
+    async def apply_batch(self, items: Sequence[Small]) -> int:
+        """Apply as many transactions as can be applied together, from the first on; how many, see `batch.apply`.
+
+        Raises:
+            PositionMismatch, ReadOnly, DatabaseBusy, OSError: as `apply_ltx`; none was applied.
+        """
+        async with self.incoming:
+            self._check_sound()
+            return await batch.apply(self, items)
 
     async def import_database(self, source: Path) -> Pos:
         """Replace the content by that of a SQLite file, as one transaction; the new position.
