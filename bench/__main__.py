@@ -1,4 +1,4 @@
-"""``python -m bench [NAMES] [--rounds N] [--scratch DIR]``: measure, print each figure, and the table in the end.
+"""``python -m bench [NAMES]``: measure, print each figure, and the table in the end.
 
 With LITEFS_PEER naming the binary of real LiteFS, it takes part.
 """
@@ -11,6 +11,7 @@ import platform
 import signal
 import sqlite3
 import sys
+from itertools import chain
 from pathlib import Path
 from types import FrameType
 from typing import NoReturn
@@ -18,7 +19,7 @@ from typing import NoReturn
 from bench.figures import Figure, line, markdown
 from bench.nodes import NodeFailed, find_programs
 from bench.rows import ROWS
-from bench.scratch import scratch
+from bench.scratch import BASE, scratch
 from bench.session import Session
 
 _UNITS = {"k": 10**3, "M": 10**6, "G": 10**9}
@@ -38,7 +39,8 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, default=2.0, help="for one measurement of a rate (%(default)s)")
     parser.add_argument("--size", type=_bytes, default=10**9, help="of the big database, like 200M (1G)")
     parser.add_argument("--huge", type=_bytes, default=10**10, help="of the huge, sparse database (10G)")
-    parser.add_argument("--scratch", type=Path, help="directory for everything; default: a file system of its own")
+    parser.add_argument("--scratch", type=Path, help=f"directory to work in ({BASE})")
+    parser.add_argument("--image", action="store_true", help="work in a fresh ext4 of its own, mounted from an image")
     found = parser.parse_args()
     if unknown := set(found.names) - set(ROWS):
         parser.error(f"nothing is called {', '.join(sorted(unknown))}; there are {', '.join(ROWS)}")
@@ -55,12 +57,7 @@ def _interrupt(number: int, frame: FrameType | None) -> NoReturn:
 def _measure(session: Session, names: list[str]) -> list[Figure]:
     figures = []
     for name in names:
-        session.peaks.clear()
-        for figure in ROWS[name](session):
-            print(line(figure), flush=True)
-            figures.append(figure)
-        for figure in session.memory():
-            figure.title = f"{figure.title.strip()} ({name})"
+        for figure in chain(ROWS[name](session), session.memory(name)):
             print(line(figure), flush=True)
             figures.append(figure)
     return figures
@@ -72,7 +69,7 @@ def main() -> int:
     for each in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(each, _interrupt)
     try:
-        with scratch(arguments.scratch) as (directory, what):
+        with scratch(arguments.scratch, image=arguments.image) as (directory, what):
             load = os.getloadavg()[0]
             print(
                 f"{os.cpu_count()} CPUs, {platform.system()} {platform.release()}, Python {platform.python_version()}, "

@@ -15,6 +15,8 @@ from bench.figures import Figure, Target
 from bench.nodes import Node, NodeFailed, Program, running
 from bench.processes import settle
 
+MEMORY = 100e6  # bytes resident at most
+
 
 @dataclass(slots=True)
 class Session:
@@ -35,7 +37,7 @@ class Session:
     seconds: float
     size: int
     huge: int
-    peaks: dict[str, list[int]] = field(default_factory=dict)
+    peaks: dict[str, Figure] = field(default_factory=dict)
     nodes: list[Node] = field(default_factory=list)
     _numbers: Iterator[int] = field(default_factory=lambda: iter(range(1 << 30)))
 
@@ -56,13 +58,17 @@ class Session:
         self.nodes.append(node)
         try:
             yield
+            role, name = "replica" if node.primary else "primary", node.program.name
             own, child = node.memory()
-            role = "replica" if node.primary else "primary"
-            self.peaks.setdefault(f"{node.program.name} {role}", []).append(own)
+            self._peaks(role).add(name, own)
             if child:
-                self.peaks.setdefault(f"{node.program.name} {role}'s client process", []).append(child)
+                self._peaks(f"{role}'s client process").add(name, child)
         finally:
             self.nodes.remove(node)
+
+    def _peaks(self, what: str) -> Figure:
+        target = None if "process" in what else Target("", MEMORY)
+        return self.peaks.setdefault(what, Figure(f"peak memory, {what}", "bytes", target=target))
 
     def settle(self) -> None:
         """Wait until no node has anything left to do, and the disk neither."""
@@ -89,15 +95,12 @@ class Session:
                 assert pipe is not None
                 pipe.close()
 
-    def memory(self) -> Iterator[Figure]:
-        """Peak memory of our nodes in this run so far; the counts start anew."""
-        for who, values in self.peaks.items():
-            contestant, _, what = who.partition(" ")
-            target = Target("", 100e6) if "process" not in who else None
-            figure = Figure(f"  peak memory, {what}", "bytes", target=target)
-            figure.samples[contestant] = [float(value) for value in values]
+    def memory(self, where: str) -> Iterator[Figure]:
+        """Peak memory of the nodes since the last call."""
+        for figure in self.peaks.values():
+            figure.title += f" ({where})"
             yield figure
-        self.peaks.clear()
+        self.peaks = {}
 
 
 class Worker:
