@@ -40,6 +40,12 @@ class _Channel:
     async def send(self, message: tuple[Any, ...]) -> None:
         await self._stream.send_all(encode(message))
 
+    def send_now(self, message: tuple[Any, ...]) -> None:
+        """Send a small message without waiting. Raises `OSError` when there is no room for it."""
+        data = encode(message)
+        if os.write(self._sock.fileno(), data) != len(data):
+            raise OSError(errno.EIO, "half a message was sent")
+
     async def receive(self) -> tuple[tuple[Any, ...], list[int]]:
         """A message and the files that came with it. Raises `EOFError` when the process has ended."""
         data, files = bytearray(), array.array("i")
@@ -75,7 +81,6 @@ class ClientProcess:
         self._send_idle, self._idle = trio.open_memory_channel[_Channel](CHANNELS)
         self._watch: _Channel | None = None
         self._stopping = False
-        self._orders, self._orders_to_send = trio.open_memory_channel[tuple[Any, ...]](1024)
 
     @property
     def pid(self) -> int:
@@ -89,10 +94,7 @@ class ClientProcess:
         try:
             while not self._stopping:
                 self._start()
-                async with trio.open_nursery() as nursery:
-                    nursery.start_soon(self._send_orders)
-                    await self._listen()
-                    nursery.cancel_scope.cancel()
+                await self._listen()
                 if not self._stopping:
                     log.error("the client process of the mount has ended, starting it again")
                     await self._end()
@@ -125,6 +127,7 @@ class ClientProcess:
             return
         if self._watch is not None:
             self._watch.close()
+            self._watch = None
         while True:
             try:
                 self._idle.receive_nowait().close()
@@ -138,21 +141,14 @@ class ClientProcess:
                 await trio.to_thread.run_sync(process.wait)
 
     async def _listen(self) -> None:
-        assert self._watch is not None
+        watch = self._watch
+        assert watch is not None
         try:
             while True:
-                (name, txid), _ = await self._watch.receive()
+                (name, txid), _ = await watch.receive()
                 self._seen(name, txid)
         except (OSError, EOFError, trio.ClosedResourceError):
             return
-
-    async def _send_orders(self) -> None:
-        assert self._watch is not None
-        async for order in self._orders_to_send:
-            try:
-                await self._watch.send(order)
-            except (trio.BrokenResourceError, trio.ClosedResourceError):
-                return
 
     # ----------------------------------------------------------------------------------------------- the calls
 
@@ -165,10 +161,12 @@ class ClientProcess:
         self._order(("forget", name))
 
     def _order(self, order: tuple[Any, ...]) -> None:
+        if self._watch is None:
+            return
         try:
-            self._orders.send_nowait(order)
-        except trio.WouldBlock:
-            log.debug("too many orders to watch wal-indexes; the next commit gives another one")
+            self._watch.send_now(order)
+        except OSError as error:  # the next commit gives another one
+            log.debug("cannot have a wal-index watched: %s", error)
 
     async def call(self, *message: Any, ask: Callable[[bytes], Any] | None = None) -> tuple[Any, list[int]]:
         """Make a call and wait for its result, and the files that come with it.

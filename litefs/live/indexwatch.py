@@ -1,22 +1,23 @@
 """Watching wal-indexes: when does SQLite itself consider a captured transaction committed?
 
 The writer shows it by moving mxFrame in the wal-index header, in memory that it shares with the page cache of the
-mount, without telling anybody. So one thread of the client process looks, soon after each commit and then ever more
-rarely. It reads through the mount, as any client would.
+mount, without telling anybody. So the client process looks, at once when it is told of a commit (by then SQLite is
+mostly done: it needs about 20 us) and then ever more rarely. It reads through the mount, as any client would.
 """
 
 from __future__ import annotations
 
 import os
-import threading
+import select
+import socket
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from litefs.errors import FormatError
+from litefs.live.messages import receive, send
 from litefs.sqlite.walindex import HEADER_SIZE, WalIndexHeader
 
-FIRST_LOOK = 60e-6  # seconds after the commit frame's write was answered; SQLite needs about 20 us
+FIRST_PAUSE = 50e-6  # seconds between the first look and the second; it grows by half each time
 LONGEST_PAUSE = 0.5  # seconds between looks at a transaction that stays in doubt
 
 
@@ -25,63 +26,58 @@ class _Watch:
     path: str  # the -shm file in the mount
     frame: int
     salt: bytes
-    accept: Callable[[], None]
-    due: float
-    pause: float = FIRST_LOOK
+    txid: int
+    due: float = 0.0
+    pause: float = FIRST_PAUSE
 
 
 class IndexWatch:
-    """The thread and what it looks for; one entry a database, the newest transaction."""
+    """What is looked for: the newest transaction of each database. Orders and reports go over one connection.
 
-    def __init__(self) -> None:
+    Orders are ``("watch", name, path, frame, salt, txid)`` and ``("forget", name)``, reports ``(name, txid)``.
+    """
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._sock = sock
         self._watches: dict[str, _Watch] = {}
         self._files: dict[str, int] = {}
-        self._wake = threading.Condition()
-        self._thread: threading.Thread | None = None
-        self._gone: set[str] = set()  # wal-indexes whose file is to be closed, which only the thread may do
 
-    def watch(self, name: str, path: str, frame: int, salt: bytes, accept: Callable[[], None]) -> None:
-        """Call `accept` (in the watching thread) once the wal-index at `path` covers `frame` of the WAL with `salt`."""
-        with self._wake:
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="wal-index watch", daemon=True)
-                self._thread.start()
-            self._watches[name] = _Watch(path, frame, salt, accept, time.monotonic() + FIRST_LOOK)
-            self._wake.notify()
-
-    def forget(self, name: str) -> None:
-        """The wal-index is gone, or the transaction settled otherwise."""
-        with self._wake:
-            self._watches.pop(name, None)
-            self._gone.add(name)
-            self._wake.notify()
-
-    # ----------------------------------------------------------------------------------------------- the thread
-
-    def _run(self) -> None:
+    def run(self) -> None:
+        """Until the other end closes the connection."""
         while True:
-            with self._wake:
-                gone, self._gone = self._gone, set()
-                now = time.monotonic()
-                due = [(name, watch) for name, watch in self._watches.items() if watch.due <= now]
-                if not due and not gone:
-                    soonest = min((watch.due for watch in self._watches.values()), default=None)
-                    self._wake.wait(None if soonest is None else soonest - now)
-                    continue
-            for name in gone:
-                self._close(name)
-            for name, watch in due:
-                self._look(name, watch)
+            readable, _, _ = select.select([self._sock], [], [], self._patience())
+            if readable:
+                order = receive(self._sock)
+                if order is None:
+                    return
+                self._take(order)
+            now = time.monotonic()
+            for name, watch in list(self._watches.items()):
+                if watch.due <= now:
+                    self._look(name, watch)
+
+    def _patience(self) -> float | None:
+        """Seconds until something is due; None when nothing is watched."""
+        if not self._watches:
+            return None
+        return max(0.0, min(watch.due for watch in self._watches.values()) - time.monotonic())
+
+    def _take(self, order: tuple[object, ...]) -> None:
+        kind, name, *details = order
+        assert isinstance(name, str)
+        if kind == "watch":
+            self._watches[name] = _Watch(*details)  # type: ignore[arg-type]
+        else:
+            self._watches.pop(name, None)
+            self._close(name)
 
     def _look(self, name: str, watch: _Watch) -> None:
         if self._covers(name, watch):
-            with self._wake:
-                if self._watches.get(name) is watch:
-                    del self._watches[name]
-            watch.accept()
+            del self._watches[name]
+            send(self._sock, (name, watch.txid))
         else:
-            watch.pause = min(watch.pause * 1.5, LONGEST_PAUSE)
             watch.due = time.monotonic() + watch.pause
+            watch.pause = min(watch.pause * 1.5, LONGEST_PAUSE)
 
     def _covers(self, name: str, watch: _Watch) -> bool:
         try:

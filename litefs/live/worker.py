@@ -137,24 +137,6 @@ class Worker:
             database.close()
 
 
-def watch(sock: socket.socket) -> None:
-    """Take orders for the wal-index watch, and report what it sees."""
-    index_watch = IndexWatch()
-    sending = threading.Lock()
-
-    def seen(name: str, txid: int) -> None:
-        with sending:
-            send(sock, (name, txid))
-
-    while (order := receive(sock)) is not None:
-        if order[0] == "forget":
-            index_watch.forget(order[1])
-        else:
-            _, name, path, frame, salt, txid = order
-            index_watch.watch(name, path, frame, salt, partial(seen, name, txid))
-    os._exit(0)
-
-
 def main(arguments: list[str]) -> None:
     """Serve until the node ends."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
@@ -163,7 +145,8 @@ def main(arguments: list[str]) -> None:
     worker = Worker()
     for sock in sockets[1:]:
         threading.Thread(target=worker.serve, args=(sock,), daemon=True).start()
-    watch(sockets[0])
+    IndexWatch(sockets[0]).run()
+    os._exit(0)
 
 
 if __name__ == "__main__":
