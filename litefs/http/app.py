@@ -36,7 +36,8 @@ def build(services: Services) -> Starlette:
         "/events": {"GET": events},
         "/promote": {"POST": promote},
         "/handoff": {"POST": handoff},
-        # The halt lock and remote writes belong here: "/halt" (POST, DELETE) and "/tx" (POST).
+        "/halt": {"POST": not_available, "DELETE": not_available},
+        "/tx": {"POST": not_available},
         "/metrics": {ANY: Metrics(services)},
         "/debug/vars": {ANY: variables},
     }
@@ -47,6 +48,11 @@ def build(services: Services) -> Starlette:
     default = Endpoint(services, {ANY: not_found}, guarded=False)
     app.router = Router(app.router.routes, redirect_slashes=False, default=default)
     return app
+
+
+async def not_available(exchange: Exchange, services: Services) -> None:
+    """The answer for the halt lock and remote writes."""
+    raise HTTPError(501, "writing on a replica is not available in this version: write on the primary")
 
 
 async def not_found(exchange: Exchange, services: Services) -> None:

@@ -16,7 +16,9 @@ import trio
 from litefs.cluster.machine import RoleMachine
 from litefs.cluster.role import Role
 from litefs.config import Config
+from litefs.http.address import is_loopback
 from litefs.http.app import build
+from litefs.http.security import server_context, warn_if_open
 from litefs.http.serve import serve
 from litefs.http.services import Services
 from litefs.leases import Leaser
@@ -46,17 +48,28 @@ class Network:
         not_ready: Callable[[], str],
         collectors: Iterable[Collector],
     ) -> None:
+        self._config = config
         http, lease = config.http, config.lease
         streams = StreamServer(store, snapshot_limit=http.snapshot_timeout or config.data.retention)
         client = ReplicationClient(store, role, databases=lease.databases, token=http.auth_token, tls=_trusted(config))
         self.machine = RoleMachine(store, role, leaser, streams, lambda: client, reconnect_delay=lease.reconnect_delay)
         self._services = Services(
-            store, role, streams, self.machine, not_ready=not_ready, collectors=collectors, lags=client.lags
+            store,
+            role,
+            streams,
+            self.machine,
+            not_ready=not_ready,
+            collectors=collectors,
+            token=http.auth_token,
+            lags=client.lags,
         )
+        self._tls = server_context(http.tls_cert, http.tls_key) if http.secure else None
 
     async def serve(self, listener: socket.socket, *, task_status: trio.TaskStatus[None]) -> None:
         """Answer requests until told to :meth:`leave`."""
-        await serve(build(self._services), [listener], self._services.closing.wait, task_status=task_status)
+        app = build(self._services)
+        warn_if_open(self._config.http.auth_token, is_loopback(listener), self._config.http.addr)
+        await serve(app, [listener], self._services.closing.wait, tls=self._tls, task_status=task_status)
 
     async def leave(self, ended: trio.Event) -> None:
         """End event streams and idle connections; requests under way get a moment."""
