@@ -83,7 +83,7 @@ def main() -> int:
     except KeyboardInterrupt:
         return 130
     except NodeFailed as error:
-        print(error, file=sys.stderr)
+        print(error, *getattr(error, "__notes__", []), sep="\n", file=sys.stderr)
         return 2
     print(f"\n{markdown(figures)}")
     return int(any(figure.reached() is False for figure in figures))

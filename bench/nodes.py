@@ -128,7 +128,7 @@ class Node:
             candidate="true" if self.primary is None else "false",
         )
         (self.path / "litefs.yml").write_text(text)
-        with open(self.path / "log", "ab") as log:
+        with open(self.path / "log", "wb") as log:
             begin = time.perf_counter()
             # In a session of its own: Ctrl-C is for us, and we end it.
             self.process = subprocess.Popen(
@@ -167,8 +167,12 @@ class Node:
             time.sleep(interval)
 
     def _failure(self, problem: str) -> NodeFailed:
+        return NodeFailed(f"{self.program.name} node {problem}; {self.log_end()}")
+
+    def log_end(self) -> str:
+        """For errors."""
         tail = (self.path / "log").read_text(errors="replace")[-2000:]
-        return NodeFailed(f"{self.program.name} node {problem}; its log ends with:\n{tail}")
+        return f"the log of {self.path.name} ends with:\n{tail}"
 
     def stop(self) -> None:
         """End it, in whatever state it is. No mount is left."""
@@ -184,6 +188,12 @@ class Node:
             process.wait()
         if os.path.ismount(self.mount):
             subprocess.run(["fusermount3", "-u", "-z", str(self.mount)], check=False)
+
+    def restart(self) -> None:
+        """Stop it, and start it until it is ready."""
+        self.stop()
+        self.start()
+        self.wait_ready()
 
     def remove(self) -> None:
         """End it and delete all that it has."""

@@ -63,6 +63,9 @@ class Session:
             self._peaks(role).add(name, own)
             if child:
                 self._peaks(f"{role}'s client process").add(name, child)
+        except NodeFailed as error:
+            error.add_note(node.log_end())
+            raise
         finally:
             self.nodes.remove(node)
 

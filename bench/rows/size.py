@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from contextlib import ExitStack
 
-from bench.figures import OURS, Figure, Target
+from bench.databases import build_sparse
+from bench.figures import NATIVE, OURS, Figure, Target
 from bench.rows.start import fill_sparse
 from bench.session import Session
 
@@ -20,15 +22,24 @@ def run(session: Session) -> Iterator[Figure]:
     figures = [Figure(f"one-row commits, wal NORMAL, database of {_size(size)}", "rate", more=True) for size in sizes]
     ratio = Figure("  huge of small", "ratio", more=True, target=Target("", SAME))
     with ExitStack() as stack:
-        nodes = [stack.enter_context(session.node(program)) for _ in sizes]
-        for node, size in zip(nodes, sizes, strict=True):
+        paths = []
+        for size in sizes:
+            native = session.fresh("native")
+            native.mkdir()
+            stack.callback(shutil.rmtree, native)
+            build_sparse(native / "sparse", size)
+            node = stack.enter_context(session.node(program))
             fill_sparse(session, node, size)
+            node.restart()  # its memory is that of a node which has found everything in order
+            paths.append({NATIVE: native / "sparse", OURS: node.mount / "sparse"})
         for _ in range(session.rounds):
-            for node, figure in zip(nodes, figures, strict=True):
-                session.settle()
-                path = node.mount / "sparse"
-                figure.add(OURS, session.work("commits", path=path, synchronous="NORMAL", seconds=session.seconds))
-            ratio.add(OURS, figures[1].samples[OURS][-1] / figures[0].samples[OURS][-1])
+            for contestant in (NATIVE, OURS):
+                for found, figure in zip(paths, figures, strict=True):
+                    session.settle()
+                    arguments = {"path": found[contestant], "synchronous": "NORMAL", "seconds": session.seconds}
+                    figure.add(contestant, session.work("commits", **arguments))
+                small, huge = (figure.samples[contestant][-1] for figure in figures)
+                ratio.add(contestant, huge / small)
     yield from figures
     yield ratio
 
