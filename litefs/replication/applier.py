@@ -69,6 +69,7 @@ class _Entry:
 @dataclass(slots=True)
 class _Queue:
     entries: deque[_Entry] = field(default_factory=deque)
+    applying: int = 0  # entries, from the first on, that are being applied
     running: bool = False
     shed: bool = False
 
@@ -155,10 +156,12 @@ class Applier:
 
     def _shed(self) -> None:
         name, queue = max(self._queues.items(), key=lambda pair: len(pair[1].entries))
-        if len(queue.entries) < 2:
+        if len(queue.entries) <= queue.applying:
             return
-        log.warning('"%s" is locked by applications: dropping %d queued transactions', name, len(queue.entries) - 1)
-        while len(queue.entries) > 1:  # the first one is being applied
+        log.warning(
+            '"%s" is locked by applications: dropping %d queued transactions', name, len(queue.entries) - queue.applying
+        )
+        while len(queue.entries) > queue.applying:
             entry = queue.entries.pop()
             self._cost -= entry.cost
             entry.item.discard()
@@ -197,13 +200,25 @@ class Applier:
 
     async def _apply_some(self, database: Database, queue: _Queue) -> int:
         """Apply the first file, or the first few together where they are small; how many."""
-        items = [entry.item for entry in islice(queue.entries, BATCH)]
+        items = self._next(queue)
         small = [Small(item.data, item.header, item.trailer) for item in takewhile(self._is_small, items)]
+        queue.applying = max(1, len(small))
         if small and (count := await _patiently(database, partial(database.apply_batch, small))):
             self._applied(database.name, small[count - 1].header)
             return count
         await self._apply(database, items[0])
         return 1
+
+    def _next(self, queue: _Queue) -> list[Received]:
+        """The first files; only a part of the backlog, since what is being applied cannot be shed."""
+        items: list[Received] = []
+        cost = 0
+        for entry in islice(queue.entries, BATCH):
+            if items and cost + entry.cost > BACKLOG // 4:
+                break
+            items.append(entry.item)
+            cost += entry.cost
+        return items
 
     def _is_small(self, item: Received) -> bool:
         return 0 < len(item.data) <= INLINE and item.header.node_id != self._node_id

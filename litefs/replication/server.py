@@ -17,6 +17,7 @@ import time
 from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Iterable
 from contextlib import aclosing
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,6 +27,7 @@ from litefs.errors import DatabaseNotFound, LitefsError, ReadOnly, StreamError
 from litefs.ltx import EMPTY, Encoder, Header, Pos, encode
 from litefs.replication import catchup, frames, posmap
 from litefs.replication.catchup import Step
+from litefs.replication.hold import Hold
 from litefs.replication.pipes import PIECE, FromThread, PipeTimeout
 
 if TYPE_CHECKING:
@@ -291,14 +293,15 @@ class PeerStream(AsyncIterator[bytes]):
             pos, timestamp = database.published, database.timestamp
             yield frames.ltx(name, encode(self._header(database.page_size, 0, pos, timestamp), (), EMPTY))
         else:
-            async with database.snapshot() as snapshot:
+            hold = Hold(database)
+            async with hold as snapshot:
                 pos, timestamp = snapshot.noted.pos, snapshot.noted.timestamp
                 log.info('writing snapshot "%s" @ %016x', name, pos.txid)
                 self._inside_file = True
                 yield frames.ltx_start(name)
                 header = self._header(snapshot.page_size, snapshot.commit, pos, timestamp)
                 pipe = FromThread(
-                    lambda write: _encode(snapshot, header, pos.checksum, write), limit=self._server.snapshot_limit
+                    partial(_encode, snapshot, hold, header, pos.checksum), limit=self._server.snapshot_limit
                 )
                 try:
                     while piece := await pipe.get():
@@ -339,7 +342,9 @@ class _Sink:
         self.write = write
 
 
-def _encode(snapshot: Snapshot[SnapshotInfo], header: Header, post_apply: int, write: Callable[[bytes], None]) -> None:
+def _encode(
+    snapshot: Snapshot[SnapshotInfo], hold: Hold, header: Header, post_apply: int, write: Callable[[bytes], None]
+) -> None:
     """Runs in a worker. Lets go of the snapshot in any case: also when the replica stalls past the time limit."""
     try:
         encoder = Encoder(_Sink(write), header)
@@ -347,4 +352,4 @@ def _encode(snapshot: Snapshot[SnapshotInfo], header: Header, post_apply: int, w
             encoder.write_raw_pages(first, pages)
         encoder.finish(post_apply)
     finally:
-        snapshot.close()
+        hold.end()

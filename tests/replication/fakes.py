@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import time
-from collections.abc import AsyncIterator, Collection, Iterator
+from collections.abc import AsyncIterator, Collection, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +14,7 @@ import trio
 from litefs import ltx
 from litefs.errors import DatabaseBusy, DatabaseNotFound, PositionMismatch, StoreError
 from litefs.ltx import EMPTY, Header, Pos, Trailer
+from litefs.store.batch import Small
 from litefs.store.events import EventHub
 from litefs.store.ltxdir import LTXDir
 from litefs.store.names import check_name
@@ -70,6 +71,7 @@ class FakeDatabase:
         self.hwm = 0
         self.snapshots: list[FakeSnapshot] = []
         self.applied: list[tuple[int, int]] = []
+        self.batches: list[int] = []
         self.busy = trio.Event()
         self.busy.set()
         self.fail: Exception | None = None
@@ -122,6 +124,20 @@ class FakeDatabase:
             snapshot.close()
 
     # -- as a replica
+
+    async def apply_batch(self, items: Sequence[Small]) -> int:
+        """Replay the first file that is no snapshot."""
+        item = items[0]
+        if item.header.is_snapshot:
+            return 0
+        tmp = self.ltx_dir.temporary()
+        tmp.write_bytes(item.data)
+        try:
+            await self.apply_ltx(tmp, item.header, item.trailer, local=False)
+        finally:
+            tmp.unlink(missing_ok=True)
+        self.batches.append(len(items))
+        return 1
 
     async def apply_ltx(self, tmp: Path, header: Header, trailer: Trailer, *, local: bool) -> Pos:
         """Replay a file."""
