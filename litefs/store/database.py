@@ -31,7 +31,7 @@ from litefs.store.counters import Counters
 from litefs.store.events import TxEvent
 from litefs.store.journal import Journal
 from litefs.store.ltxdir import LTXDir
-from litefs.store.ltxsync import sync_directory, sync_files
+from litefs.store.ltxsync import sync_directory, sync_file, sync_files
 from litefs.store.pagetable import PageTable, Stamp
 from litefs.store.publisher import Captured, Publisher, State
 from litefs.store.transaction import NO_WAL, Change, PageMap, WALPart
@@ -285,6 +285,8 @@ class Database:
         Raises:
             OSError: the disk failed.
         """
+        if self.wal.holed:
+            await self.flush_ltx()
         txid = self.pos.txid
         fd = os.dup(self.wal.fd)
         try:
@@ -331,6 +333,7 @@ class Database:
         if self.published == self._stamp.pos or not self._settled:
             return
         await self.flush_ltx()
+        await self._sync_content()
         if not self._settled:
             return  # moved meanwhile: next time
         stamp = Stamp(self.state.page_size, self.state.commit, self.state.pos)
@@ -342,9 +345,14 @@ class Database:
             raise
         self._stamp = stamp
 
+    async def _sync_content(self) -> None:
+        """Make the database file and the WAL durable: start-up looks only at pages that later transactions touch."""
+        for path in (self.file, self.wal.path):
+            await trio.to_thread.run_sync(sync_file, path)
+
     @property
     def _settled(self) -> bool:
-        return self.published == self.pos and not self._flush.locked()
+        return self.published == self.pos and not self._flush.locked() and not self.wal.holed
 
     # ----------------------------------------------------------------------------------- as a client of the mount
 
@@ -448,8 +456,8 @@ class Database:
 
     @property
     def wants_checkpoint(self) -> bool:
-        """Whether the daemon has appended so much to the WAL that it should be folded."""
-        return self._appended > CHECKPOINT_SIZE
+        """Whether the WAL should be folded: the daemon has appended much to it, or nothing could recover it."""
+        return self._appended > CHECKPOINT_SIZE or self.wal.holed
 
     async def checkpoint(self) -> None:
         """Fold the WAL of a replica into its database file as far as readers allow."""

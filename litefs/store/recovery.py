@@ -243,12 +243,29 @@ class _Recovery:
             self._adopt_image(image)
             base = len(image.transactions)
         else:
+            if self._is_captured(image, image.transactions[base:]):
+                del image.transactions[base:]
             for tx in image.transactions[base:]:
                 self._capture_wal(image, tx)
         image.fold(self._state.commit)
         self._delete("wal")
         sync_directory(self._path)
         self._state.is_wal = image.says_wal()
+
+    def _is_captured(self, image: Image, extra: list[WALTransaction]) -> bool:
+        """Whether the WAL ends before the position (see `wal`, of holes): its last transactions are no news then."""
+        if not extra or image.wal_header is None:
+            return False
+        for item in reversed(self._ltx.ranges()):
+            try:
+                with open(self._ltx.file(*item), "rb") as file:
+                    head, _ = ltx.read_info(file)
+            except LTXError:
+                return False
+            if head.wal_size:
+                salts = (image.wal_header.salt1, image.wal_header.salt2)
+                return (head.salt1, head.salt2) == salts and extra[0].offset < head.wal_offset + head.wal_size
+        return False
 
     def _sources(self) -> list[Path]:
         return [self._ltx.file(*item) for item in reversed(self._ltx.ranges())]

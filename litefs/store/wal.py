@@ -1,9 +1,15 @@
 """Capturing transactions from the write-ahead log of one database.
 
 The truth is what the WAL file holds when the write arrives that completes a commit frame: SQLite rewrites frames in
-place within a transaction (and then rewrites frame headers to mend the checksum chain, last of all that of the
-commit frame), and it re-uses the slots of a transaction that was rolled back. So nothing is remembered about frames;
-at commit the chain is read from the last captured frame on and verified.
+place within a transaction, and it re-uses the slots of a transaction that was rolled back. So nothing is remembered
+about frames; at commit the chain is read from the last captured frame on and verified. After it has overwritten a
+frame SQLite writes headers without salts and checksums, up to and including the commit frame's, and then mends the
+chain by writing headers once more, the commit frame's last: the transaction is complete with that.
+
+It may leave a hole. When a savepoint is rolled back to before the first overwritten frame, frames that take the place
+of earlier ones are not mended (seen with SQLite 3.40). SQLite does not notice until somebody has to recover the WAL.
+Such a transaction is captured by what its frames say. Nothing from the hole on can be recovered from the WAL, so LTX
+files are made durable with it, and it is folded soon.
 
 Everything here runs in the trio thread without an await between looking and acting, except that the frames of a
 large transaction are examined in a worker thread while its writer waits, holding SQLite's write lock.
@@ -61,8 +67,9 @@ class WAL:
         self.behind = False  # the daemon itself has appended transactions that `end` does not count yet
         self._chain = (0, 0)  # running checksum after frame `end`
         self._announced = (-1, 0)  # slot and commit size of the frame header written last
-        self._rewritten = False  # a page of this transaction was overwritten in place: its checksums get mended
         self._unmended = -1  # slot of a commit frame whose chain is still to be mended
+        self._refused = False  # the commit frame of the transaction that is being written was refused
+        self.holed = False  # the chain of checksums has a hole: recovery ends there, whatever follows
 
     # -------------------------------------------------------------------------------------------------- the file
 
@@ -132,11 +139,13 @@ class WAL:
         """Settle what a write at this offset says about the transaction captured last.
 
         Raises:
-            OSError: EIO when the write would overwrite a transaction that was already published.
+            OSError: EIO when the write would overwrite a transaction that was already published, or belongs to one
+                whose commit was refused.
         """
         if offset == 0:
             await self.before_restart()
         elif self.header is not None:
+            self._check_refused(offset)
             slot = (offset - WAL_HEADER_SIZE) // frame_size(self.header.page_size)
             doubtful = self._db.publisher.in_doubt
             if slot >= self.end:
@@ -146,6 +155,16 @@ class WAL:
                 self.retract()
             else:
                 raise OSError(errno.EIO, f"write to frame {slot + 1} of {self.path}, which is already committed")
+
+    def _check_refused(self, offset: int) -> None:
+        """A refused transaction stays refused until the next one begins.
+
+        The kernel may pass one write on as two. When the second is refused, SQLite sees a short write, and writes the
+        rest again: that must not succeed.
+        """
+        if self._refused and offset != self._offset(self.end):
+            raise OSError(errno.EIO, f"{self.path}: the transaction was refused")
+        self._refused = False
 
     async def before_restart(self) -> None:
         """The frames are about to be overwritten, cut off or deleted: their LTX files must be durable first.
@@ -183,7 +202,7 @@ class WAL:
         self._read_header()
         self.end = 0
         self._chain = self.header.checksum if self.header else (0, 0)
-        self._announced, self._rewritten, self._unmended = (-1, 0), False, -1
+        self._announced, self._unmended, self._refused, self.holed = (-1, 0), -1, False, False
 
     def completed_commit(self, offset: int, data: bytes) -> int:
         """Number of frames up to the commit frame that this write (already in the file) completes; 0 for none."""
@@ -208,22 +227,23 @@ class WAL:
         announced, commit = self._announced
         self._announced, self._unmended = (-1, 0), -1
         if announced != slot:
-            self._rewritten = True
             commit = self._commit_field(slot)
-        elif slot == self.end:
-            self._rewritten = False  # a new transaction begins
         return slot + 1 if commit else 0
 
     def _commit_field(self, slot: int) -> int:
         return int.from_bytes(os.pread(self._fd, 4, self._offset(slot) + 4), "big")
 
     def _range_written(self, offset: int, length: int) -> int:
-        """Writes of any other shape: SQLite splits one where its sync point lies, and the kernel may join some."""
+        """Writes of any other shape: SQLite splits one where its sync point lies, and the kernel where a page ends."""
         assert self.header is not None
         size = frame_size(self.header.page_size)
+        first, within = divmod(offset - WAL_HEADER_SIZE, size)
+        if within + length <= FRAME_HEADER_SIZE:
+            return first + 1 if first == self._unmended and within + length == FRAME_HEADER_SIZE else 0
+        self._unmended = -1
         complete = (offset + length - WAL_HEADER_SIZE) // size
         found = 0
-        for slot in range((offset - WAL_HEADER_SIZE) // size, complete):
+        for slot in range(first, complete):
             found = slot + 1 if self._commit_field(slot) else found
         return found
 
@@ -235,13 +255,13 @@ class WAL:
         """
         if self.header is None:
             raise OSError(errno.EIO, f"{self.path} has no valid header")
+        if not any(os.pread(self._fd, FRAME_HEADER_SIZE - 8, self._offset(end - 1) + 8)):
+            self._unmended = end - 1
+            return
         try:
-            chain = await self._read_chain(end)
+            chain = await self._read_chain(end, mended=self._unmended == end - 1)
         except ChainBroken as error:
-            if self._rewritten and self._unmended < 0:
-                self._unmended = end - 1  # frame headers are rewritten next, the commit frame's last
-                return
-            self._invalidate(end)
+            self._refuse(end)
             raise OSError(errno.EIO, f"{self.path}: {error}") from None
         part = WALPart(
             self._offset(self.end), self._offset(end) - self._offset(self.end), self.header.salt1, self.header.salt2
@@ -250,15 +270,17 @@ class WAL:
             pages = PageMap(self._fd, self.header.page_size, chain.offsets)
             await self._db.capture(pages, chain.commit, part, (self.end, end))
         except BaseException:
-            self._invalidate(end)
+            self._refuse(end)
             raise
-        self.end, self._chain = end, chain.checksum
-        self._rewritten, self._unmended = False, -1
+        self.end, self._chain, self._unmended = end, chain.checksum, -1
+        if self.holed:
+            self._db.store.wal_grown.set()
 
-    async def _read_chain(self, end: int) -> Chain:
+    async def _read_chain(self, end: int, *, mended: bool) -> Chain:
+        verify = self._verify_mended if mended else self._verify
         if self._offset(end) - self._offset(self.end) <= INLINE_LIMIT:
-            return self._verify(end)
-        return await trio.to_thread.run_sync(self._verify, end)
+            return verify(end)
+        return await trio.to_thread.run_sync(verify, end)
 
     def _verify(self, end: int) -> Chain:
         header = self.header
@@ -276,7 +298,27 @@ class WAL:
                 offsets[frame.pgno] = self._offset(frame.number - 1) + FRAME_HEADER_SIZE
         return Chain(offsets, commit, running)
 
-    def _invalidate(self, end: int) -> None:
+    def _verify_mended(self, end: int) -> Chain:
+        try:
+            return self._verify(end)
+        except ChainBroken:
+            chain = self._read_holed(end)
+            self.holed = True
+            return chain
+
+    def _read_holed(self, end: int) -> Chain:
+        """The frames by their page numbers alone: those of a hole have neither salts nor checksums."""
+        assert self.header is not None
+        offsets, commit = {}, 0
+        for slot in range(self.end, end):
+            head = os.pread(self._fd, FRAME_HEADER_SIZE, self._offset(slot))
+            if head[8:16] != self.header.salt and any(head[8:]):
+                raise ChainBroken(f"frame {slot + 1} is not of this WAL")
+            offsets[int.from_bytes(head[:4], "big")] = self._offset(slot) + FRAME_HEADER_SIZE
+            commit = int.from_bytes(head[4:8], "big")
+        return Chain(offsets, commit, self._checksum_at(end))
+
+    def _refuse(self, end: int) -> None:
         """Make sure that a commit frame whose write is refused can never be taken for one."""
         os.pwrite(self._fd, bytes(FRAME_HEADER_SIZE), self._offset(end - 1))
-        self._announced, self._unmended = (-1, 0), -1
+        self._announced, self._unmended, self._refused = (-1, 0), -1, True
