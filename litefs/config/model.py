@@ -20,6 +20,7 @@ class FuseConfig:
 
     dir: Path
     allow_other: bool
+    unjournaled_writes: str
     debug: bool
 
 

@@ -10,6 +10,7 @@ import trio
 from litefs.store.database import Database
 
 NOT_PRIMARY = OSError(errno.EACCES, "this node is not the primary")
+DELETED = OSError(errno.EIO, "the file was deleted")
 
 
 class Handle:
@@ -71,7 +72,7 @@ class FileHandle(Handle):
 
     async def write(self, offset: int, data: bytes) -> int:
         if not self.alive:
-            raise OSError(errno.EIO, "the file was deleted")
+            raise DELETED
         return os.pwrite(self.fd, data, offset)
 
     async def fsync(self) -> None:
@@ -85,31 +86,62 @@ class FileHandle(Handle):
 
 
 class DatabaseHandle(FileHandle):
-    """The database file."""
+    """The database file.
 
-    def __init__(self, db: Database, own: bool) -> None:
+    Args:
+        flags: those of the open call. SQLite opens a database for reading and writing and never has it truncated.
+    """
+
+    def __init__(self, db: Database, own: bool, flags: int = os.O_RDWR) -> None:
         super().__init__(db.file, own)
         self._db = db
+        self._copying = flags & os.O_ACCMODE == os.O_WRONLY or bool(flags & (os.O_TRUNC | os.O_EXCL))
+        self._unjournaled = False  # it wrote outside of any transaction
 
     async def write(self, offset: int, data: bytes) -> int:
+        db = self._db
         if not self.own:
-            self._db.journal.check_write(offset, data)
-        self._db.counters.database_writes += 1
+            if not self.alive:
+                raise DELETED
+            self._note(db.journal.check_write(offset, data, copying=self._copying))
+        elif db.wal.exists and db.page_size:
+            db.wal.checkpointed(range(offset // db.page_size + 1, (offset + len(data)) // db.page_size + 1), data)
+        db.counters.database_writes += 1
         return await super().write(offset, data)
 
     async def truncate(self, size: int) -> None:
-        if not self.own and size != os.fstat(self.fd).st_size:
-            self._db.journal.check_truncate(size)
+        if not self.own and self.alive and size != os.fstat(self.fd).st_size:
+            self._note(self._db.journal.check_truncate(size))
         await super().truncate(size)
+
+    def _note(self, unjournaled: bool) -> None:
+        if unjournaled and not self._unjournaled:
+            self._unjournaled = True
+            self._db.journal.writers += 1
 
     async def fsync(self) -> None:
         journal = self._db.journal
-        if self.own or not journal.active:
+        if self.own or not self.alive:
             await super().fsync()
-            return
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(journal.prepare)
+        elif not journal.active:
             await super().fsync()
+            if journal.unsettled and self._db.commit:
+                await journal.settle()
+        else:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(journal.prepare)
+                await super().fsync()
+
+    async def finish(self) -> None:
+        """After `release`: what this descriptor wrote outside of any transaction is settled.
+
+        Raises:
+            OSError: it could not be captured.
+        """
+        if self._unjournaled:
+            self._db.journal.writers -= 1
+            if self.alive and not self._db.journal.writers:
+                await self._db.journal.settle()
 
 
 class WALHandle(FileHandle):
@@ -120,10 +152,12 @@ class WALHandle(FileHandle):
         self._db = db
 
     async def write(self, offset: int, data: bytes) -> int:
+        if not self.alive:
+            raise DELETED
         wal = self._db.wal
         if self.own:
             if offset == 0:
-                await wal.before_restart()
+                await wal.before_restart(own=True)
             written = await super().write(offset, data)
             if offset == 0:
                 wal.restarted()
@@ -131,16 +165,18 @@ class WALHandle(FileHandle):
             return written
         if not self._db.store.writable:
             raise NOT_PRIMARY
-        await wal.before_write(offset)
+        await wal.before_write(offset, data)
         self._db.counters.wal_writes += 1
         if offset == 0:
             self._db.wal_restarted()
         written = await super().write(offset, data)
-        if written == len(data) and (end := wal.completed_commit(offset, data)):
-            await wal.capture(end)
+        if written == len(data):
+            await wal.after_write(offset, data)
         return written
 
     async def fsync(self) -> None:
+        if self.alive and not self.own:
+            await self._db.wal.settle()
         if self._db.publisher.undurable and self._db.wal.exists:
             self._db.durable_by_fsync = True
             await self._db.sync_wal()
@@ -148,7 +184,10 @@ class WALHandle(FileHandle):
             await super().fsync()
 
     async def truncate(self, size: int) -> None:
-        await truncate_wal(self._db, size, self.own, self.fd)
+        if self.alive:
+            await truncate_wal(self._db, size, self.own, self.fd)
+        else:
+            await super().truncate(size)
 
 
 async def truncate_wal(db: Database, size: int, own: bool, fd: int) -> None:
@@ -162,7 +201,7 @@ async def truncate_wal(db: Database, size: int, own: bool, fd: int) -> None:
     if not own and not db.store.writable:
         raise NOT_PRIMARY
     if size == 0:
-        await db.wal.before_restart()
+        await db.wal.before_restart(own=own)
         os.ftruncate(fd, 0)
         db.wal.restarted()
     elif size < db.wal.end_offset:
@@ -181,6 +220,8 @@ class JournalHandle(FileHandle):
     async def write(self, offset: int, data: bytes) -> int:
         if self.own:
             return await super().write(offset, data)
+        if not self.alive:
+            raise DELETED
         journal = self._db.journal
         if journal.zeroes_header(offset, data):
             await journal.finalise()
@@ -193,7 +234,7 @@ class JournalHandle(FileHandle):
         return written
 
     async def truncate(self, size: int) -> None:
-        if size == 0 and not self.own:
+        if size == 0 and not self.own and self.alive:
             await self._db.journal.finalise()
         await super().truncate(size)
 

@@ -242,7 +242,8 @@ class Operations(pyfuse3.Operations):
             path = self._store.database_path(name)
             if (path / "database").exists() and (path / "database").stat().st_size:
                 names.append(name)
-                names.append(f"{name}-pos")
+                if self._has_position(name):
+                    names.append(f"{name}-pos")
             for kind in (Kind.JOURNAL, Kind.WAL):
                 if (path / kind.value[1:]).exists():
                     names.append(name + kind.value)
@@ -251,6 +252,16 @@ class Operations(pyfuse3.Operations):
                 names.append(f"{name}-shm")
         names += sorted(os.listdir(self._store.super_dir))
         return names
+
+    def _has_position(self, name: str) -> bool:
+        """Whether it is more than a plain file."""
+        db = self._store.opened(name)
+        if db is not None:
+            return db.pos.txid > 0
+        try:
+            return next(os.scandir(self._store.database_path(name) / "ltx"), None) is not None
+        except FileNotFoundError:
+            return False
 
     @request
     async def fsyncdir(self, fh: int, datasync: bool) -> None:
@@ -296,7 +307,8 @@ class Operations(pyfuse3.Operations):
         db = await self._database(db_name)
         match kind:
             case Kind.DATABASE:
-                return DatabaseHandle(db, own)
+                await self._settle(db)
+                return DatabaseHandle(db, own, flags)
             case Kind.JOURNAL:
                 return JournalHandle(db, own)
             case Kind.WAL:
@@ -306,9 +318,16 @@ class Operations(pyfuse3.Operations):
                     raise NO_ENTRY
                 return ShmHandle(db, own)
             case Kind.POS:
+                await self._settle(db)
                 return TextHandle(special.position_text(db))
             case Kind.LOCK:
                 return self._open_lock(flags)
+
+    @staticmethod
+    async def _settle(db: Database) -> None:
+        """What a program has copied into the file is captured before anyone goes on from there."""
+        if db.journal.unsettled and not db.journal.writers:
+            await db.journal.settle()
 
     def _open_lock(self, flags: int) -> Handle:
         if flags & os.O_ACCMODE != os.O_RDONLY and not self._store.writable:
@@ -346,6 +365,7 @@ class Operations(pyfuse3.Operations):
                 _touch(db.journal.path)
                 db.directory_changed()
             case Kind.WAL:
+                await self._settle(db)
                 db.wal.create()
             case Kind.SHM if db.shm is None:
                 db.shm = os.memfd_create(f"{db_name}-shm", os.MFD_CLOEXEC)
@@ -377,6 +397,8 @@ class Operations(pyfuse3.Operations):
         if not handles:
             del self._by_inode[handle.inode]
         handle.release()
+        if isinstance(handle, DatabaseHandle):
+            await handle.finish()
 
     async def access(self, inode: int, mode: int, ctx: pyfuse3.RequestContext) -> bool:
         raise FUSEError(errno.ENOSYS)
@@ -414,6 +436,8 @@ class Operations(pyfuse3.Operations):
                 await handle.truncate(size)
         finally:
             handle.release()
+            if isinstance(handle, DatabaseHandle):
+                await handle.finish()
 
     # --------------------------------------------------------------------------------------------------- delete
 
@@ -425,8 +449,10 @@ class Operations(pyfuse3.Operations):
         db_name, kind = split(text)
         if kind is Kind.SUPER:
             os.unlink(self._store.super_dir / text)
-        elif kind in (Kind.POS, Kind.LOCK):
+        elif kind is Kind.LOCK or (kind is Kind.POS and (await self._database(db_name)).exists):
             raise OSError(errno.EPERM, "not a file that can be deleted")
+        elif kind is Kind.POS:
+            raise NO_ENTRY  # it went with the database, as far as those who clean up are concerned
         else:
             db = await self._database(db_name)
             await self._unlink(db, kind, self._is_own(ctx))
@@ -446,7 +472,7 @@ class Operations(pyfuse3.Operations):
             case Kind.WAL:
                 if not own and not self._store.writable and db.wal.end:
                     raise ACCESS_DENIED
-                await db.wal.before_restart()
+                await db.wal.before_restart(own=own)
                 db.wal.close()
                 os.unlink(db.wal.path)
                 db.directory_changed()

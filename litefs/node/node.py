@@ -188,6 +188,7 @@ class Node:
             retention=data.retention,
             retention_interval=data.retention_monitor_interval,
             backup=bool(self.config.backup.type),
+            capture_unjournaled=self.config.fuse.unjournaled_writes == "capture",
         )
         stack.push_async_callback(self._close_store)
         await stack.enter_async_context(self._life.part("store", at_once(self.store.run)))

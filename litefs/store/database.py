@@ -148,13 +148,13 @@ class Database:
         Raises:
             OSError: EROFS when this node may not write, or what the disk says; nothing was captured.
         """
-        self._check_writable()
         if pages.size <= transaction.SMALL:
             change = transaction.examine(pages, commit, self.table, self.state)
         else:
             change = await trio.to_thread.run_sync(transaction.examine, pages, commit, self.table, self.state)
         if self.is_no_change(change, pages.page_size, commit):
             return
+        self._check_writable()
         head = self.ltx_header(pages.page_size, commit, part)
         final = self.ltx_dir.file(head.min_txid, head.max_txid)
         if pages.size <= transaction.SMALL:
@@ -503,13 +503,21 @@ class Database:
         await self.flush_ltx()
         self._check_writable()
         if self.state.commit:
-            head = self.ltx_header(self.state.page_size, 0)
-            change = Change(post_apply=EMPTY, is_wal=False)
-            final = self.ltx_dir.file(head.min_txid, head.max_txid)
-            size = transaction.write_small(final, head, change)
-            self.publisher.accept()
-            self.captured(head, change, size)
+            await self.capture_deletion()
         self.remove_files()
+
+    async def capture_deletion(self) -> None:
+        """Capture that the database is empty now.
+
+        Raises:
+            OSError: EROFS when this node may not write, or what the disk says; nothing was captured.
+        """
+        self._check_writable()
+        head = self.ltx_header(self.state.page_size, 0)
+        change = Change(post_apply=EMPTY, is_wal=False)
+        size = transaction.write_small(self.ltx_dir.file(head.min_txid, head.max_txid), head, change)
+        self.publisher.accept()
+        self.captured(head, change, size)
 
     def drop_shm(self) -> None:
         """The wal-index was deleted; those who have it open keep theirs."""

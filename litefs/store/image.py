@@ -15,9 +15,9 @@ from litefs.errors import FormatError, LTXError
 from litefs.ltx import CHECKSUM_FLAG
 from litefs.sqlite.header import DatabaseHeader
 from litefs.sqlite.wal import FRAME_HEADER_SIZE, WAL_HEADER_SIZE, WalHeader, frame_offset, frame_size, scan
-from litefs.store.journal import committed_size
 from litefs.store.pagetable import PageTable
 from litefs.store.publisher import State
+from litefs.store.sqlitefile import committed_size
 
 log = logging.getLogger(__name__)
 

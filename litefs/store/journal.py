@@ -4,6 +4,15 @@ While the journal file starts with a valid header, pages written to the database
 transaction is captured when the journal is finalised (deleted, truncated, its header zeroed), before that happens.
 SQLite syncs the database file just before: the LTX file is written and synced beside it (prepared), so that
 finalising only renames it. A rollback puts the old content back, so no checksum changes and there is no transaction.
+
+Writes without a journal have no commit point. What happens to them depends on what is there:
+- A file that is no database yet (new, or deleted before) may be filled by any program. When the last descriptor that
+  wrote it is closed and it holds a whole SQLite database, that becomes one transaction: so `cp` imports. Programs that
+  copy open a file for writing only, or have it truncated; SQLite does neither. What SQLite writes to a new database
+  without a journal is refused as below.
+- A database in WAL mode takes pages that its WAL holds: a checkpoint.
+- Any other database refuses them. Where the store is told to capture them, they are captured when the file is synced
+  or closed by the one who wrote them, or with the next transaction.
 """
 
 from __future__ import annotations
@@ -19,10 +28,11 @@ import trio
 
 from litefs import ltx
 from litefs.errors import FormatError
-from litefs.sqlite import header as dbheader
+from litefs.sqlite.header import MAGIC
 from litefs.sqlite.journal import HEADER_SIZE, JournalHeader
 from litefs.store import transaction
 from litefs.store.ltxsync import sync_file
+from litefs.store.sqlitefile import committed_size, is_complete
 from litefs.store.transaction import Change, PageMap
 
 if TYPE_CHECKING:
@@ -55,6 +65,9 @@ class Journal:
         self._resized = False
         self._prepared: Prepared | None = None
         self._warned = False
+        self._filled = False  # written by other means than SQLite's, and no database yet
+        self._settling = trio.Lock()
+        self.writers = 0  # open descriptors that wrote without a journal
 
     # ----------------------------------------------------------------------------------------- the journal file
 
@@ -77,68 +90,95 @@ class Journal:
         Raises:
             OSError: the transaction could not be captured; the journal must stay.
         """
-        if self.active and (self._dirty or self._resized):
+        if self._dirty or self._resized:
             await self._capture()
         self.active = False
         self._reset()
 
     def forget(self) -> None:
         """The database is gone."""
-        self.active = False
+        self.active = self._filled = False
         self._reset()
 
     def _reset(self) -> None:
         self._dirty.clear()
         self._resized = False
+        self._filled = self._filled and not self._db.commit
         self._discard_prepared()
 
     # ---------------------------------------------------------------------------------------- the database file
 
-    def check_write(self, offset: int, data: bytes) -> None:
+    def check_write(self, offset: int, data: bytes, *, copying: bool = False) -> bool:
         """Whether an application's write to the database file may happen; remembers the pages.
+
+        Args:
+            copying: the file was opened as SQLite never does.
+
+        Returns:
+            whether the write is outside of any transaction: `settle` must be called once the writer is done.
 
         Raises:
             OSError: EIO when it belongs to no transaction; EROFS when this node may not write.
         """
         if not self.active:
-            self._check_unjournaled(offset, data)
-            return
-        page_size = self._page_size
-        pages = range(offset // page_size + 1, (offset + len(data) - 1) // page_size + 2)
+            return self._check_unjournaled(offset, data, copying)
+        pages = _pages(offset, len(data), self._page_size)
         if not self._db.store.writable:
-            self._check_restoring(pages, data, page_size)
+            self._check_restoring(pages, data, self._page_size)
+        self._touch(pages)
+        return False
+
+    def _touch(self, pages: range) -> None:
         self._dirty.update(pages)
         self._generation += 1
 
-    def check_truncate(self, size: int) -> None:
-        """Whether an application may change the size of the database file.
+    def check_truncate(self, size: int) -> bool:
+        """Whether an application may change the size of the database file; the result is that of `check_write`.
 
         Raises:
             OSError: EIO when that would cut off pages and belongs to no transaction.
         """
-        if self.active:
+        unjournaled = not self.active and size < self._db.commit * self._db.page_size
+        if unjournaled and not self._db.store.capture_unjournaled:
+            self._refuse_unjournaled()
+        if self.active or unjournaled:
             self._resized = True
             self._generation += 1
-        elif size < self._db.commit * self._db.page_size:
-            self._refuse_unjournaled()
+        return unjournaled
 
-    def _check_unjournaled(self, offset: int, data: bytes) -> None:
-        """Without a journal only a checkpoint may write a database; a file that is none yet takes anything else."""
+    def _check_unjournaled(self, offset: int, data: bytes, copying: bool) -> bool:
         db = self._db
+        capture = db.store.capture_unjournaled
         if not db.store.writable:
             raise OSError(errno.EROFS, f"{db.name}: this node is not the primary")
         if db.wal.end > 0:
-            if offset % db.page_size or len(data) % db.page_size:
-                raise OSError(errno.EIO, f"{db.name}: {len(data)} bytes at {offset} are not whole pages")
-        elif db.commit or (offset == 0 and data.startswith(dbheader.MAGIC)):
+            self._check_checkpoint(offset, data)
+            return False
+        if db.commit == 0:
+            if offset == 0 and data.startswith(MAGIC) and not (copying or capture):
+                self._refuse_unjournaled()
+            self._filled = True
+        elif capture:
+            self._touch(_pages(offset, len(data), db.page_size))
+        else:
             self._refuse_unjournaled()
+        return True
+
+    def _check_checkpoint(self, offset: int, data: bytes) -> None:
+        db = self._db
+        if offset % db.page_size or len(data) % db.page_size:
+            raise OSError(errno.EIO, f"{db.name}: {len(data)} bytes at {offset} are not whole pages")
+        pages = _pages(offset, len(data), db.page_size)
+        if not db.wal.is_checkpoint(pages):
+            self._refuse_unjournaled()
+        db.wal.checkpointed(pages, data)
 
     def _refuse_unjournaled(self) -> None:
         if not self._warned:
             self._warned = True
             log.error(
                 "%s: refused a write without a rollback journal: journal_mode=OFF and MEMORY cannot be replicated, "
-                "use PRAGMA journal_mode=WAL or DELETE; to copy a database into the mount, use `litefs import`",
+                "use PRAGMA journal_mode=WAL or DELETE; to replace a database by another one, use `litefs import`",
                 self._db.name,
             )
         raise OSError(errno.EIO, f"{self._db.name}: write outside of a transaction")
@@ -149,6 +189,43 @@ class Journal:
             page = data[i * page_size : (i + 1) * page_size]
             if ltx.page_checksum(pgno, page) != self._db.table.get(pgno):
                 raise OSError(errno.EROFS, f"{self._db.name}: this node is not the primary")
+
+    # ------------------------------------------------------------------------------- written without a journal
+
+    @property
+    def unsettled(self) -> bool:
+        """Whether something was written outside of any transaction that `settle` may capture."""
+        return not self.active and (self._filled or bool(self._dirty) or self._resized)
+
+    async def settle(self) -> None:
+        """Capture what was written without a journal, or make the file a database that a program has filled.
+
+        Raises:
+            OSError: it could not be captured; it will be tried again.
+        """
+        async with self._settling:
+            if not self.unsettled:
+                return
+            if self._db.commit == 0:
+                await self._adopt()
+            else:
+                await self._capture()
+                self._reset()
+
+    async def _adopt(self) -> None:
+        db = self._db
+        fd = os.open(db.file, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            complete = is_complete(fd)
+            broken = not complete and os.pread(fd, len(MAGIC), 0) == MAGIC
+        finally:
+            os.close(fd)
+        if complete:
+            await db.wal.adopt()
+            self._reset()
+            log.info("%s: a database of %d pages was copied here; it is at %s", db.name, db.commit, db.pos)
+        elif broken:
+            log.warning("%s: this is only a part of a database: it is not replicated", db.name)
 
     # ------------------------------------------------------------------------------------------------- capturing
 
@@ -206,6 +283,8 @@ class Journal:
                 await self._db.capture(*source)
             finally:
                 os.close(source[0].fd)
+        elif self._db.commit and not os.path.getsize(self._db.file):
+            await self._db.capture_deletion()
 
     def _still_good(self, prepared: Prepared) -> bool:
         return prepared.generation == self._generation and prepared.head.min_txid == self._db.pos.txid + 1
@@ -239,13 +318,5 @@ class Journal:
             raise
 
 
-def committed_size(fd: int) -> tuple[int, int] | None:
-    """(page size, pages) of a database file, by its header as SQLite reads it; None when it is empty or none."""
-    size = os.fstat(fd).st_size
-    try:
-        head = dbheader.DatabaseHeader.parse(os.pread(fd, 100, 0))
-    except FormatError:
-        return None
-    if head.page_count_valid:
-        return head.page_size, head.page_count
-    return head.page_size, size // head.page_size
+def _pages(offset: int, length: int, page_size: int) -> range:
+    return range(offset // page_size + 1, (offset + length - 1) // page_size + 2)

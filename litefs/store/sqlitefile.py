@@ -74,3 +74,25 @@ class Reader:
             struct.pack_into(">I", page, offset, self._stamp)
         struct.pack_into(">I", page, 28, self.commit)
         return bytes(page)
+
+
+def committed_size(fd: int) -> tuple[int, int] | None:
+    """(page size, pages) of a database file, by its header as SQLite reads it; None when it is empty or none."""
+    size = os.fstat(fd).st_size
+    try:
+        head = DatabaseHeader.parse(os.pread(fd, HEADER_SIZE, 0))
+    except FormatError:
+        return None
+    if head.page_count_valid:
+        return head.page_size, head.page_count
+    return head.page_size, size // head.page_size
+
+
+def is_complete(fd: int) -> bool:
+    """Whether a file is a whole SQLite database, as far as its header and its size tell."""
+    found = committed_size(fd)
+    if found is None:
+        return False
+    page_size, commit = found
+    size = os.fstat(fd).st_size
+    return size % page_size == 0 and 0 < commit <= size // page_size

@@ -48,6 +48,7 @@ class Store:
         retention: how long LTX files are kept, in seconds.
         retention_interval: seconds between looks for files that are too old; 0 or less turns retention off.
         backup: whether a backup is configured: then only what it holds (`Database.hwm`) may be removed.
+        capture_unjournaled: whether writes to a database without a journal are captured late instead of refused.
     """
 
     def __init__(
@@ -60,11 +61,13 @@ class Store:
         retention: float = 600.0,
         retention_interval: float = 60.0,
         backup: bool = False,
+        capture_unjournaled: bool = False,
     ) -> None:
         self.data_dir = Path(data_dir)
         self.mount_dir = Path(mount_dir)
         self.node_id = node_id or secrets.randbits(63) | 1
         self.compress = compress
+        self.capture_unjournaled = capture_unjournaled
         self.writable = False
         self.events = EventHub()
         self.subscriptions = Subscriptions()

@@ -30,11 +30,13 @@ NO_WAL = WALPart(0, 0, 0, 0)
 
 @dataclass(frozen=True, slots=True)
 class PageMap:
-    """Pages of one transaction and where their content lies in a file. Pages without an offset are all zero."""
+    """Pages of one transaction and where their content lies in a file, or in another one that lies over it."""
 
     fd: int
     page_size: int
-    offsets: dict[int, int]  # page -> offset in bytes; negative for zeros
+    offsets: dict[int, int]  # page -> offset in bytes; beyond the file's end is zeros
+    over_fd: int = -1
+    over: dict[int, int] = field(default_factory=dict)  # page -> offset in `over_fd`
 
     @property
     def size(self) -> int:
@@ -47,8 +49,10 @@ class PageMap:
         Raises:
             OSError: the disk failed.
         """
-        offset = self.offsets[pgno]
-        data = os.pread(self.fd, self.page_size, offset) if offset >= 0 else b""
+        if pgno in self.over:
+            data = os.pread(self.over_fd, self.page_size, self.over[pgno])
+        else:
+            data = os.pread(self.fd, self.page_size, self.offsets[pgno])
         return data if len(data) == self.page_size else data.ljust(self.page_size, b"\0")
 
 

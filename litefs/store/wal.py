@@ -4,12 +4,18 @@ The truth is what the WAL file holds when the write arrives that completes a com
 place within a transaction, and it re-uses the slots of a transaction that was rolled back. So nothing is remembered
 about frames; at commit the chain is read from the last captured frame on and verified. After it has overwritten a
 frame SQLite writes headers without salts and checksums, up to and including the commit frame's, and then mends the
-chain by writing headers once more, the commit frame's last: the transaction is complete with that.
+chain by writing headers once more, the commit frame's last: the transaction is complete with that. It may leave a
+hole: when a savepoint is rolled back to before the first overwritten frame, frames that take the place of earlier ones
+are not mended. SQLite does not notice as long as nobody has to recover the WAL. Such a transaction is captured by what
+its frames say, and the WAL is folded soon, since nothing behind the hole can be recovered from it: until then the LTX
+files must be durable. Any other commit frame that does not continue the chain is none to SQLite either, and is let
+pass; it is looked at again when something before it changes.
 
-It may leave a hole. When a savepoint is rolled back to before the first overwritten frame, frames that take the place
-of earlier ones are not mended (seen with SQLite 3.40). SQLite does not notice until somebody has to recover the WAL.
-Such a transaction is captured by what its frames say. Nothing from the hole on can be recovered from the WAL, so LTX
-files are made durable with it, and it is folded soon.
+After a crash of the machine (a real one, or one that a test plays) SQLite may find fewer frames valid than were
+captured, and go on from there. Then the database is not where its LTX files say. Whoever takes committed frames away,
+by overwriting, cutting or deleting them, gets a transaction that says so: its pages are those of the lost frames,
+with the content that SQLite sees from then on. In normal work the database file has all of it by then and there is
+nothing to say.
 
 Everything here runs in the trio thread without an await between looking and acting, except that the frames of a
 large transaction are examined in a worker thread while its writer waits, holding SQLite's write lock.
@@ -17,42 +23,41 @@ large transaction are examined in a worker thread while its writer waits, holdin
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import logging
 import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import trio
 
+from litefs import ltx
 from litefs.errors import FormatError
-from litefs.sqlite.wal import (
-    FRAME_HEADER_SIZE,
-    WAL_HEADER_SIZE,
-    WalHeader,
-    frame_offset,
-    frame_size,
-    parse_frames,
-    scan,
-)
-from litefs.store.transaction import PageMap, WALPart
+from litefs.sqlite.wal import FRAME_HEADER_SIZE, WAL_HEADER_SIZE, WalHeader, frame_offset, frame_size
+from litefs.store import walchain
+from litefs.store.sqlitefile import committed_size
+from litefs.store.transaction import NO_WAL, PageMap, WALPart
+from litefs.store.walchain import Chain, ChainBroken
 
 if TYPE_CHECKING:
     from litefs.store.database import Database
+
+log = logging.getLogger(__name__)
 
 INLINE_LIMIT = 1 << 20  # bytes of frames examined in the trio thread: well under a millisecond
 
 
 @dataclass(slots=True)
-class Chain:
-    """Frames of one transaction, verified."""
+class Overwritten:
+    """A write that takes committed frames away, while it is under way."""
 
-    offsets: dict[int, int]  # page -> offset of its newest content in the WAL
-    commit: int  # pages of the database afterwards
-    checksum: tuple[int, int]  # running, after the commit frame
-
-
-class ChainBroken(Exception):
-    """The frames do not form a valid chain up to the commit frame."""
+    base: int  # the frames before it are as they were
+    pages: set[int]  # of the frames that are lost
+    end: int  # frames that were committed before
+    chain: tuple[int, int]
+    offset: int
+    bytes: bytes  # what was there
 
 
 class WAL:
@@ -67,9 +72,13 @@ class WAL:
         self.behind = False  # the daemon itself has appended transactions that `end` does not count yet
         self._chain = (0, 0)  # running checksum after frame `end`
         self._announced = (-1, 0)  # slot and commit size of the frame header written last
-        self._unmended = -1  # slot of a commit frame whose chain is still to be mended
+        self._unmended = -1  # slot of a commit frame whose chain is not whole (yet)
+        self._mending = False  # SQLite is about to mend it
         self._refused = False  # the commit frame of the transaction that is being written was refused
         self.holed = False  # the chain of checksums has a hole: recovery ends there, whatever follows
+        self._overwritten: Overwritten | None = None
+        self._pages: set[int] = set()  # pages in the captured frames
+        self._pending: set[int] = set()  # those that were not seen on their way into the database file
 
     # -------------------------------------------------------------------------------------------------- the file
 
@@ -103,9 +112,16 @@ class WAL:
         """Count what the daemon itself has appended: it belongs to the position."""
         self.behind = False
         if self.header is not None:
-            for frame in scan(self._fd, self.header, self._end + 1, self._chain):
-                if frame.commit:
-                    self._end, self._chain = frame.number, frame.checksum
+            try:
+                chain = walchain.read_chain(self._fd, self.header, self._end, self._chain)
+            except ChainBroken:
+                return
+            self._move(chain)
+
+    def _move(self, chain: Chain) -> None:
+        self.end, self._chain = chain.end, chain.checksum
+        self._pages.update(chain.offsets)
+        self._pending.update(chain.offsets)
 
     def create(self) -> None:
         """Make the (empty) file; one that exists is kept."""
@@ -125,36 +141,51 @@ class WAL:
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
-        self.header, self.end = None, 0
+        self._forget()
+        self.header = None
 
-    def _read_header(self) -> None:
+    def _forget(self) -> None:
+        self.end, self._chain = 0, (0, 0)
+        self._announced, self._unmended, self._mending, self._refused = (-1, 0), -1, False, False
+        self._overwritten = None
+        self.holed = False
+        self._pages.clear()
+        self._pending.clear()
+
+    def restarted(self) -> None:
+        """The file header was written, or the file emptied."""
+        self._forget()
         try:
             self.header = WalHeader.parse(os.pread(self._fd, WAL_HEADER_SIZE, 0))
+            self._chain = self.header.checksum
         except FormatError:
             self.header = None
 
+    def _offset(self, slot: int) -> int:
+        assert self.header is not None
+        return frame_offset(slot + 1, self.header.page_size)
+
+    def _slot(self, offset: int) -> int:
+        assert self.header is not None
+        return max(0, offset - WAL_HEADER_SIZE) // frame_size(self.header.page_size)
+
     # ------------------------------------------------------------------------------------------------ the writes
 
-    async def before_write(self, offset: int) -> None:
-        """Settle what a write at this offset says about the transaction captured last.
+    async def before_write(self, offset: int, data: bytes) -> None:
+        """Settle what a write says about the transactions captured so far.
 
         Raises:
-            OSError: EIO when the write would overwrite a transaction that was already published, or belongs to one
-                whose commit was refused.
+            OSError: the write must not happen.
         """
-        if offset == 0:
+        if offset < WAL_HEADER_SIZE and self._changes(offset, data[: WAL_HEADER_SIZE - offset]):
             await self.before_restart()
         elif self.header is not None:
             self._check_refused(offset)
-            slot = (offset - WAL_HEADER_SIZE) // frame_size(self.header.page_size)
-            doubtful = self._db.publisher.in_doubt
+            slot = self._slot(offset)
             if slot >= self.end:
-                if doubtful is not None:
-                    self._db.publisher.accept()
-            elif doubtful is not None and doubtful.wal_start <= slot:
-                self.retract()
-            else:
-                raise OSError(errno.EIO, f"write to frame {slot + 1} of {self.path}, which is already committed")
+                self._db.publisher.accept()  # SQLite goes on after what was captured
+            elif self._changes(offset, data):
+                self._discard(slot, offset, len(data))
 
     def _check_refused(self, offset: int) -> None:
         """A refused transaction stays refused until the next one begins.
@@ -166,10 +197,80 @@ class WAL:
             raise OSError(errno.EIO, f"{self.path}: the transaction was refused")
         self._refused = False
 
-    async def before_restart(self) -> None:
+    def _discard(self, slot: int, offset: int, length: int) -> None:
+        """Captured frames from this one on do not count for SQLite."""
+        if self._db.publisher.in_doubt is not None:
+            self.retract()
+        if slot < self.end:
+            self._overwrite(slot, offset, length)
+
+    def _changes(self, offset: int, data: bytes) -> bool:
+        return os.pread(self._fd, len(data), offset) != data
+
+    def _overwrite(self, slot: int, offset: int, length: int) -> None:
+        """Committed frames are about to go: only what is before them still counts."""
+        assert self.header is not None
+        base = walchain.boundary(self._fd, self.header, slot)
+        pages = walchain.pages_between(self._fd, self.header, base, self.end)
+        before = os.pread(self._fd, length, offset)
+        self._overwritten = Overwritten(base, pages, self.end, self._chain, offset, before)
+
+    async def after_write(self, offset: int, data: bytes) -> None:
+        """A write is in the file: capture the transaction that it completes.
+
+        Raises:
+            OSError: it could not be captured; the commit frame is no longer valid in the file.
+        """
+        if self._overwritten is not None:
+            await self._heal(self._overwritten)
+        elif offset < WAL_HEADER_SIZE and (self.header is None or self._header_changed()):
+            self.restarted()
+            await self._look_behind_header()
+        elif self.header is not None and (end := self._completed_commit(offset, data)):
+            await self.capture(end)
+
+    def _header_changed(self) -> bool:
+        assert self.header is not None
+        return os.pread(self._fd, WAL_HEADER_SIZE, 0) != self.header.encode()
+
+    async def _look_behind_header(self) -> None:
+        """Frames may be there already: a program copies a WAL, or disk writes arrive in any order."""
+        if self.header is not None and os.pread(self._fd, 8, WAL_HEADER_SIZE + 8) == self.header.salt:
+            await self.capture(None)
+
+    async def settle(self) -> None:
+        """A commit frame that was not explained is looked at again.
+
+        Raises:
+            OSError: it is one, and could not be captured.
+        """
+        if self._unmended >= 0 and self.header is not None:
+            await self.capture(None)
+
+    async def adopt(self) -> None:
+        """The database file was made by other means than SQLite's: capture it, with what the WAL holds.
+
+        Raises:
+            OSError: what the disk says.
+        """
+        chain = None
+        if self.header is not None:
+            with contextlib.suppress(ChainBroken):
+                chain = walchain.read_chain(self._fd, self.header, 0, self.header.checksum)
+        await self._capture_view(set(), chain.end if chain else 0)
+        if chain is not None:
+            self._move(chain)
+
+    async def before_restart(self, *, own: bool = False) -> None:
         """The frames are about to be overwritten, cut off or deleted: their LTX files must be durable first.
 
         A transaction in doubt was accepted if and only if SQLite has checkpointed it: it restarts a WAL only then.
+
+        Args:
+            own: the daemon itself does it.
+
+        Raises:
+            OSError: what the frames held would be lost.
         """
         doubtful = self._db.publisher.in_doubt
         if doubtful is not None:
@@ -177,40 +278,22 @@ class WAL:
                 self._db.publisher.accept()
             else:
                 self.retract()
+        if not own and self.end:
+            await self._leave_to_file()
         await self._db.flush_ltx()
 
     def retract(self) -> None:
         """SQLite has discarded the transaction captured last."""
         captured = self._db.retract()
         self.end = captured.wal_start
-        self._chain = self._checksum_at(self.end)
+        if self.header is not None:
+            self._chain = walchain.checksum_after(self._fd, self.header, self.end)
 
-    def _checksum_at(self, end: int) -> tuple[int, int]:
-        if self.header is None:
-            return 0, 0
-        if end == 0:
-            return self.header.checksum
-        header = os.pread(self._fd, FRAME_HEADER_SIZE, self._offset(end - 1))
-        return int.from_bytes(header[16:20], "big"), int.from_bytes(header[20:24], "big")
+    # --------------------------------------------------------------------------------------- is it a commit frame?
 
-    def _offset(self, slot: int) -> int:
-        assert self.header is not None
-        return frame_offset(slot + 1, self.header.page_size)
-
-    def restarted(self) -> None:
-        """The file header was written, or the file emptied."""
-        self._read_header()
-        self.end = 0
-        self._chain = self.header.checksum if self.header else (0, 0)
-        self._announced, self._unmended, self._refused, self.holed = (-1, 0), -1, False, False
-
-    def completed_commit(self, offset: int, data: bytes) -> int:
+    def _completed_commit(self, offset: int, data: bytes) -> int:
         """Number of frames up to the commit frame that this write (already in the file) completes; 0 for none."""
-        if offset == 0:
-            self.restarted()
-            return 0
-        if self.header is None:
-            raise OSError(errno.EIO, f"{self.path} has no valid header")
+        assert self.header is not None
         page_size = self.header.page_size
         slot, within = divmod(offset - WAL_HEADER_SIZE, frame_size(page_size))
         if within == 0 and len(data) == FRAME_HEADER_SIZE:
@@ -225,13 +308,21 @@ class WAL:
 
     def _page_written(self, slot: int) -> int:
         announced, commit = self._announced
-        self._announced, self._unmended = (-1, 0), -1
+        self._announced = (-1, 0)
         if announced != slot:
             commit = self._commit_field(slot)
-        return slot + 1 if commit else 0
+        return slot + 1 if commit else self._filled_in(slot)
+
+    def _filled_in(self, slot: int) -> int:
+        """Content before a commit frame that was not explained came late: look again."""
+        end = self._unmended + 1 if slot < self._unmended else 0
+        if slot == self.end:
+            self._unmended, self._mending = -1, False
+        return end
 
     def _commit_field(self, slot: int) -> int:
-        return int.from_bytes(os.pread(self._fd, 4, self._offset(slot) + 4), "big")
+        assert self.header is not None
+        return walchain.commit_size(self._fd, self.header, slot + 1)
 
     def _range_written(self, offset: int, length: int) -> int:
         """Writes of any other shape: SQLite splits one where its sync point lies, and the kernel where a page ends."""
@@ -240,85 +331,195 @@ class WAL:
         first, within = divmod(offset - WAL_HEADER_SIZE, size)
         if within + length <= FRAME_HEADER_SIZE:
             return first + 1 if first == self._unmended and within + length == FRAME_HEADER_SIZE else 0
-        self._unmended = -1
         complete = (offset + length - WAL_HEADER_SIZE) // size
         found = 0
-        for slot in range(first, complete):
+        for slot in range(max(0, first), complete):
             found = slot + 1 if self._commit_field(slot) else found
-        return found
+        return found or self._filled_in(first)
 
-    async def capture(self, end: int) -> None:
-        """Capture the transaction whose commit frame is frame number `end`.
+    # ------------------------------------------------------------------------------------------------- capturing
+
+    async def capture(self, limit: int | None) -> None:
+        """Capture the transactions up to frame `limit`, or as far as SQLite would find them committed.
 
         Raises:
-            OSError: it could not be captured; the commit frame is no longer valid in the file.
+            OSError: they could not be captured; their commit frame is no longer valid in the file.
         """
-        if self.header is None:
-            raise OSError(errno.EIO, f"{self.path} has no valid header")
-        if not any(os.pread(self._fd, FRAME_HEADER_SIZE - 8, self._offset(end - 1) + 8)):
-            self._unmended = end - 1
+        assert self.header is not None
+        if limit is not None and not any(os.pread(self._fd, 16, self._offset(limit - 1) + 8)):
+            self._unmended, self._mending = limit - 1, True
             return
         try:
-            chain = await self._read_chain(end, mended=self._unmended == end - 1)
+            chain = await self._read_chain(limit)
         except ChainBroken as error:
-            self._refuse(end)
-            raise OSError(errno.EIO, f"{self.path}: {error}") from None
+            if limit is not None:
+                await self._not_explained(limit, error)
+            return
         part = WALPart(
-            self._offset(self.end), self._offset(end) - self._offset(self.end), self.header.salt1, self.header.salt2
+            self._offset(self.end),
+            self._offset(chain.end) - self._offset(self.end),
+            self.header.salt1,
+            self.header.salt2,
         )
         try:
-            pages = PageMap(self._fd, self.header.page_size, chain.offsets)
-            await self._db.capture(pages, chain.commit, part, (self.end, end))
+            done = await self._capture(chain, part)
         except BaseException:
-            self._refuse(end)
+            self._refuse(chain.end)
             raise
-        self.end, self._chain, self._unmended = end, chain.checksum, -1
-        if self.holed:
-            self._db.store.wal_grown.set()
+        if done:
+            self._move(chain)
+            self._unmended = -1 if limit is None or chain.end >= limit else limit - 1
+            self._mending = False
+            if self.holed:
+                self._db.store.wal_grown.set()
 
-    async def _read_chain(self, end: int, *, mended: bool) -> Chain:
-        verify = self._verify_mended if mended else self._verify
-        if self._offset(end) - self._offset(self.end) <= INLINE_LIMIT:
-            return verify(end)
-        return await trio.to_thread.run_sync(verify, end)
+    async def _read_chain(self, limit: int | None) -> Chain:
+        if limit is not None and self._offset(limit) - self._offset(self.end) <= INLINE_LIMIT:
+            return self._verify(limit)
+        return await trio.to_thread.run_sync(self._verify, limit)
 
-    def _verify(self, end: int) -> Chain:
-        header = self.header
-        assert header is not None
-        size = frame_size(header.page_size)
-        running, commit, offsets = self._chain, 0, {}
-        batch = max(1, INLINE_LIMIT // size)
-        for first in range(self.end, end, batch):
-            count = min(batch, end - first)
-            frames = parse_frames(os.pread(self._fd, count * size, self._offset(first)), header, first + 1, running)
-            if len(frames) != count:
-                raise ChainBroken(f"frame {first + len(frames) + 1} breaks the checksum chain")
-            running, commit = frames[-1].checksum, frames[-1].commit
-            for frame in frames:
-                offsets[frame.pgno] = self._offset(frame.number - 1) + FRAME_HEADER_SIZE
-        return Chain(offsets, commit, running)
-
-    def _verify_mended(self, end: int) -> Chain:
+    def _verify(self, limit: int | None) -> Chain:
+        assert self.header is not None
         try:
-            return self._verify(end)
+            return walchain.read_chain(self._fd, self.header, self.end, self._chain, limit)
         except ChainBroken:
-            chain = self._read_holed(end)
+            if not (self._mending and self._unmended + 1 == limit):
+                raise
+            chain = walchain.read_holed(self._fd, self.header, self.end, limit)
             self.holed = True
             return chain
 
-    def _read_holed(self, end: int) -> Chain:
-        """The frames by their page numbers alone: those of a hole have neither salts nor checksums."""
+    async def _capture(self, chain: Chain, part: WALPart) -> bool:
+        """Whether it could be done: without a database file it makes no sense yet."""
         assert self.header is not None
-        offsets, commit = {}, 0
-        for slot in range(self.end, end):
-            head = os.pread(self._fd, FRAME_HEADER_SIZE, self._offset(slot))
-            if head[8:16] != self.header.salt and any(head[8:]):
-                raise ChainBroken(f"frame {slot + 1} is not of this WAL")
-            offsets[int.from_bytes(head[:4], "big")] = self._offset(slot) + FRAME_HEADER_SIZE
-            commit = int.from_bytes(head[4:8], "big")
-        return Chain(offsets, commit, self._checksum_at(end))
+        state = self._db.state
+        missing = () if chain.commit <= state.commit else range(state.commit + 1, chain.commit + 1)
+        if state.page_size == self.header.page_size and all(pgno in chain.offsets for pgno in missing):
+            pages = PageMap(self._fd, self.header.page_size, chain.offsets)
+            await self._db.capture(pages, chain.commit, part, (self.end, chain.end))
+            return True
+        if state.commit == 0 and committed_size_at(self._db.file) is None and 1 not in chain.offsets:
+            return False
+        await self._capture_view(set(chain.offsets), chain.end, part, (self.end, chain.end))
+        return True
+
+    async def _capture_view(
+        self, pages: set[int], end: int, part: WALPart = NO_WAL, frames: tuple[int, int] = (0, 0)
+    ) -> None:
+        """Capture pages with the content that they have for SQLite: the first `end` frames over the database file."""
+        header, state = self.header, self._db.state
+        found = committed_size_at(self._db.file)
+        page_size, commit = found or (state.page_size, 0)
+        if header is not None and end:
+            page_size, commit = header.page_size, walchain.commit_size(self._fd, header, end)
+        elif found is None and state.commit:
+            log.error("%s: SQLite finds no database any more, and its LTX files end with one", self._db.name)
+            return
+        known = state.commit if page_size == state.page_size else 0
+        wanted = pages | set(range(known + 1, commit + 1)) if known else set(range(1, commit + 1))
+        fd = os.open(self._db.file, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            over = walchain.locate(self._fd, header, end, wanted) if header is not None else {}
+            offsets = {pgno: (pgno - 1) * page_size for pgno in wanted}
+            await self._db.capture(PageMap(fd, page_size, offsets, self._fd, over), commit, part, frames)
+        finally:
+            os.close(fd)
 
     def _refuse(self, end: int) -> None:
         """Make sure that a commit frame whose write is refused can never be taken for one."""
         os.pwrite(self._fd, bytes(FRAME_HEADER_SIZE), self._offset(end - 1))
-        self._announced, self._unmended, self._refused = (-1, 0), -1, True
+        self._announced, self._unmended, self._mending, self._refused = (-1, 0), -1, False, True
+
+    async def _not_explained(self, end: int, error: ChainBroken) -> None:
+        """A commit frame does not continue the chain: none to SQLite."""
+        assert self.header is not None
+        self._unmended, self._mending = end - 1, False
+        try:
+            chain = walchain.read_chain(self._fd, self.header, 0, self.header.checksum, end)
+        except ChainBroken:
+            chain = None
+        if chain is not None and chain.end > self.end:  # it is one: then what was remembered of the log is wrong
+            log.error("%s: lost track of the WAL at frame %d; capturing all of it", self._db.name, self.end)
+            self._forget()
+            self._chain = self.header.checksum
+            await self.capture(chain.end)
+        else:
+            log.debug("%s: %s: not a commit", self._db.name, error)
+
+    # --------------------------------------------------------------------------------- what SQLite no longer sees
+
+    async def _heal(self, overwritten: Overwritten) -> None:
+        """Committed frames were overwritten: SQLite has found them invalid. Capture what is there without them."""
+        self._overwritten = None
+        assert self.header is not None
+        self.end = overwritten.base
+        self._chain = walchain.checksum_after(self._fd, self.header, self.end)
+        self._announced, self._unmended, self._mending = (-1, 0), -1, False
+        try:
+            if overwritten.offset < WAL_HEADER_SIZE:
+                self._chain = self.header.checksum
+            try:
+                chain = walchain.read_chain(self._fd, self.header, self.end, self._chain)
+            except ChainBroken:
+                chain = None
+            pages = overwritten.pages | set(chain.offsets if chain else ())
+            await self._capture_view(pages, chain.end if chain else self.end)
+            await self._db.flush_ltx()
+        except BaseException:
+            os.pwrite(self._fd, overwritten.bytes, overwritten.offset)
+            self.end, self._chain = overwritten.end, overwritten.chain
+            raise
+        if chain is not None:
+            self._move(chain)
+        log.warning(
+            "%s: SQLite discarded committed frames after frame %d of the WAL; continuing at %s",
+            self._db.name, overwritten.base, self._db.pos,
+        )  # fmt: skip
+
+    async def _leave_to_file(self) -> None:
+        """All frames go: from now on the database file alone counts. In normal work it has everything."""
+        db = self._db
+        lost = set()
+        if pending := {pgno for pgno in self._pending if pgno <= db.commit}:
+            fd = os.open(db.file, os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                for pgno in pending - {ltx.lock_page(db.page_size)}:
+                    data = os.pread(fd, db.page_size, (pgno - 1) * db.page_size)
+                    if len(data) < db.page_size or ltx.page_checksum(pgno, data) != db.table.get(pgno):
+                        lost.add(pgno)
+            finally:
+                os.close(fd)
+        if lost:
+            await self._capture_view(lost, 0)
+            log.warning(
+                "%s: the WAL went before it was checkpointed: %d pages are as before; continuing at %s",
+                db.name, len(lost), db.pos,
+            )  # fmt: skip
+        self._pending.clear()
+
+    # ----------------------------------------------------------------------------------------------- checkpoints
+
+    def is_checkpoint(self, pages: range) -> bool:
+        """Whether a write of these pages to the database file can be a checkpoint."""
+        return self.end > 0 and all(pgno in self._pages for pgno in pages)
+
+    def checkpointed(self, pages: range, data: bytes) -> None:
+        """Whole pages are about to be written to the database file while there is a WAL."""
+        size = self._db.page_size
+        for i, pgno in enumerate(pages):
+            if pgno in self._pending:
+                page = data[i * size : (i + 1) * size]
+                if ltx.page_checksum(pgno, page) == self._db.table.get(pgno):
+                    self._pending.discard(pgno)
+
+
+def committed_size_at(path: os.PathLike[str]) -> tuple[int, int] | None:
+    """(page size, pages) of a database file, by its header as SQLite reads it; None when it is empty or none."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return None
+    try:
+        return committed_size(fd)
+    finally:
+        os.close(fd)

@@ -24,6 +24,7 @@ LITEFS_DEFAULTS: dict[str, Any] = {
     "data.retention-monitor-interval": "1m",
     "fuse.dir": "/litefs",
     "fuse.allow-other": False,
+    "fuse.unjournaled-writes": "refuse",
     "fuse.debug": False,
     "http.addr": ":20202",
     "http.snapshot-timeout": "0s",
