@@ -217,7 +217,7 @@ def build_import(db: Database, source: Path) -> Incoming:
             reader = sqlitefile.Reader(file, fresh=state.pos)
             txid = state.pos.txid + 1
             head = Header(
-                flags=int(db.store.compress),
+                flags=0,  # LZ4 takes longer than everything else together, and the file is soon dropped
                 page_size=reader.page_size,
                 commit=reader.commit,
                 min_txid=txid,
