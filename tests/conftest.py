@@ -10,6 +10,10 @@ from litefs.mount.kernel import mounted_type
 from tests.support.nodes import COMMAND, Node
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--torture-rounds", type=int, default=0, help="rounds of kill -9 a test, 0 = few")
+
+
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "slow: takes longer than a quarter of a second")
 
