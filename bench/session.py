@@ -14,6 +14,7 @@ from typing import IO, Any
 from bench.figures import Figure, Target
 from bench.nodes import Node, NodeFailed, Program, running
 from bench.processes import settle
+from bench.scratch import good_place
 
 MEMORY = 100e6  # bytes resident at most
 
@@ -39,16 +40,15 @@ class Session:
     huge: int
     peaks: dict[str, Figure] = field(default_factory=dict)
     nodes: list[Node] = field(default_factory=list)
-    _numbers: Iterator[int] = field(default_factory=lambda: iter(range(1 << 30)))
 
     def fresh(self, stem: str) -> Path:
-        """A path that nothing has used yet."""
-        return self.scratch / f"{stem}{next(self._numbers)}"
+        """A directory of its own."""
+        return good_place(self.scratch, stem)
 
     @contextmanager
     def node(self, program: Program, primary: Node | None = None) -> Iterator[Node]:
         """A node that is ready; its memory is looked at before it ends."""
-        stem = f"{program.name}-{'replica' if primary else 'primary'}-"
+        stem = f"{program.name}-{'replica' if primary else 'primary'}"
         with running(program, self.fresh(stem), primary) as node, self.watched(node):
             yield node
 

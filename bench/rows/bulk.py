@@ -51,7 +51,7 @@ def _transfer(session: Session, primary: Node, source: Path) -> Iterator[float]:
     begin = time.perf_counter()
     primary.program.run("import", *api, source)
     yield time.perf_counter() - begin
-    target = session.fresh("export")
+    target = session.scratch / "export"
     session.settle()
     begin = time.perf_counter()
     primary.program.run("export", *api, target)

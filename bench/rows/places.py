@@ -15,7 +15,6 @@ def places(session: Session) -> Iterator[dict[str, Path]]:
     """Contestant -> directory, with a running primary behind each mounted one."""
     with ExitStack() as stack:
         native = session.fresh("native")
-        native.mkdir()
         found = {NATIVE: native}
         for program in session.programs:
             found[program.name] = stack.enter_context(session.node(program)).mount

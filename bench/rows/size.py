@@ -25,7 +25,6 @@ def run(session: Session) -> Iterator[Figure]:
         paths = []
         for size in sizes:
             native = session.fresh("native")
-            native.mkdir()
             stack.callback(shutil.rmtree, native)
             build_sparse(native / "sparse", size)
             node = stack.enter_context(session.node(program))
