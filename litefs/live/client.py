@@ -265,6 +265,10 @@ class Client:
         """See `LiveDatabase.checkpoint`."""
         await self._process.call("checkpoint", self._path)
 
+    async def settle(self, judge: Callable[[bytes], int | None], *, deadline: float) -> None:
+        """See `LiveDatabase.settle`."""
+        await self._process.call("settle", self._path, deadline, ask=judge)
+
     async def prime(self) -> None:
         """Read the WAL through the mount.
 

@@ -10,10 +10,12 @@ from contextlib import contextmanager, suppress
 from typing import TypeVar
 
 from litefs.live import rollback, snapshot, wal
+from litefs.live.files import write_all
 from litefs.live.handles import Handles
 from litefs.live.pageset import Busy, PageSet
 from litefs.live.waiting import Wait
 from litefs.sqlite.locks import WAL_CKPT, WAL_WRITE, unlock
+from litefs.sqlite.wal import FRAME_HEADER_SIZE
 from litefs.sqlite.walindex import HEADER_SIZE
 
 T = TypeVar("T")
@@ -101,6 +103,31 @@ class LiveDatabase:
         Opening the ``-shm`` file for that purpose instead would, on closing it, drop locks of SQLite in this process.
         """
         return self._files.index.read(0, HEADER_SIZE) if self._files.in_wal else b""
+
+    def settle(self, judge: Callable[[bytes], int | None], deadline: float) -> None:
+        """Settle what a writer left that died between its commit frame and the wal-index.
+
+        Args:
+            judge: called with the wal-index header, while nobody can commit. Where it says that a transaction at the
+                end of the log is to be discarded, it returns the offset of its commit frame, which is destroyed: no
+                recovery may bring it back.
+            deadline: when to give up waiting for locks.
+
+        Raises `Busy`, `CorruptDatabase`, `OSError`.
+        """
+        wait = Wait(deadline, self._path)
+        with self._exclusive(wait):
+            files = self._files
+            if not os.path.exists(self._path) or not files.join(wait):
+                judge(b"")
+                return
+            try:
+                wait.lock(files.shm, WAL_WRITE, reason="another writer is active")
+                offset = judge(self.index_header())
+                if offset is not None:
+                    write_all(files.wal, bytes(FRAME_HEADER_SIZE), offset)
+            finally:
+                unlock(files.shm, WAL_WRITE)
 
     def checkpoint(self) -> None:
         """Copy what can be copied of the log to the database file, by SQLite, without waiting for anybody.

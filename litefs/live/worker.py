@@ -119,6 +119,11 @@ class Worker:
         if snapshot is not None:
             snapshot.close()
 
+    def do_settle(self, ask: Callable[[LiveDatabase], Any], files: list[int], path: str, deadline: float) -> None:
+        """Settle what a dead writer left: the node judges."""
+        database = self._database(path)
+        database.settle(lambda header: ask(database), deadline)
+
     def do_checkpoint(self, ask: object, files: list[int], path: str) -> None:
         """Fold the log into the database file as far as readers allow."""
         self._database(path).checkpoint()

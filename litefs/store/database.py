@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+RESOLVE_LIMIT = 0.2  # seconds to get the write lock of a database whose last writer seems to be dead
 PRIME_STEP = 256 << 10  # bytes that a WAL must have grown by for being read into the cache again
 CHECKPOINT_SIZE = 4 << 20  # bytes appended to a replica's WAL, after which it is folded
 
@@ -453,6 +454,28 @@ class Database:
         self._note(index_header)
         if self.publisher.in_doubt is not None:
             self.wal.retract()
+
+    async def resolve_doubt(self) -> None:
+        """Find out what became of the transaction in doubt, when its writer seems to be gone.
+
+        Raises:
+            DatabaseBusy: a writer is active after all.
+            OSError: the disk failed.
+        """
+        deadline = time.monotonic() + RESOLVE_LIMIT
+        try:
+            with self.using_live() as live:
+                await live.settle(self._judge, deadline=deadline)
+        except Busy as error:
+            raise DatabaseBusy(str(error)) from None
+
+    def _judge(self, index_header: bytes) -> int | None:
+        self._note(index_header)
+        if self.publisher.in_doubt is None or self.wal.header is None:
+            return None
+        offset = self.wal.last_offset
+        self.wal.retract()
+        return offset
 
     @property
     def wants_checkpoint(self) -> bool:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
+from litefs.errors import DatabaseBusy, LitefsError
 from litefs.live.client import ClientProcess
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 FSYNC_GRACE = 0.005  # seconds that a writer known to sync its WAL gets before it is done for it
+DOUBT_DELAY = 0.3  # seconds after which the writer of a transaction still in doubt is taken for dead
 IDLE_DELAY = 0.2  # seconds between rounds while nobody waits for published transactions
 LTX_BATCH = 64  # LTX files not yet durable from which on they are synced in the background
 
@@ -33,12 +35,15 @@ class Durability:
         self._store = store
         self._client = client
         self._dirty: set[Database] = set()
+        self._doubts: dict[Database, int] = {}  # TXID in doubt when last looked at
         self._event = trio.Event()
 
     def pending(self, db: Database) -> None:
         """A transaction was captured."""
         self._dirty.add(db)
         self._event.set()
+        if db not in self._doubts and db.publisher.in_doubt is not None:
+            self._doubts[db] = 0
         if self._store.watched:
             self._watch_index(db)
 
@@ -66,6 +71,28 @@ class Durability:
         captured = db.publisher.in_doubt if db is not None else None
         if db is not None and captured is not None and captured.state.pos.txid == txid:
             db.publisher.accept()
+
+    async def resolve_doubts(self) -> None:
+        """Settle transactions whose writers died before SQLite considered them committed, until cancelled."""
+        while True:
+            await trio.sleep(DOUBT_DELAY)
+            for db, seen in list(self._doubts.items()):
+                captured = db.publisher.in_doubt
+                if captured is None:
+                    del self._doubts[db]
+                elif captured.state.pos.txid != seen:
+                    self._doubts[db] = captured.state.pos.txid
+                elif db.shm is not None:
+                    await self._resolve(db)
+
+    @staticmethod
+    async def _resolve(db: Database) -> None:
+        try:
+            await db.resolve_doubt()
+        except DatabaseBusy as error:
+            log.debug("%s: %s", db.name, error)
+        except (OSError, LitefsError) as error:
+            log.warning("%s: cannot tell what became of its last transaction: %s", db.name, error)
 
     def index_gone(self, db: Database) -> None:
         """The wal-index of a database was deleted."""

@@ -43,8 +43,17 @@ class Image:
         self.wal_fd = self._open(path / "wal")
         self.wal_header = self._read_wal_header()
         self.transactions: list[WALTransaction] = self._scan()
-        self.page_size = self._find_page_size() or page_size
+        self._foreign: list[WALTransaction] = []  # of another page size
+        self._own_page_size = self._find_page_size()
+        self.page_size = page_size or self._own_page_size
+        if self.wal_header is not None and self.wal_header.page_size != self.page_size:
+            self._foreign, self.transactions = self.transactions, []
         self._suspects: set[int] = set()
+
+    def use_own_page_size(self) -> None:
+        """Look at the database as SQLite would, not as the position has it."""
+        if self._own_page_size != self.page_size:
+            self.page_size, self.transactions = self._own_page_size, self._foreign
 
     @staticmethod
     def _open(path: Path) -> int:
@@ -114,6 +123,21 @@ class Image:
     def _wal_checksums(self, tx: WALTransaction) -> Iterable[tuple[int, int]]:
         for pgno, offset in tx.pages.items():
             yield pgno, ltx.page_checksum(pgno, os.pread(self.wal_fd, self.page_size, offset))
+
+    def first_pages(self) -> set[int]:
+        """Checksums of page 1 in the database file and in the WAL."""
+        found = {self._file_checksum(1)}
+        for tx in self.transactions:
+            if 1 in tx.pages:
+                found.add(ltx.page_checksum(1, os.pread(self.wal_fd, self.page_size, tx.pages[1])))
+        return found
+
+    def change_counter(self) -> int | None:
+        """By which SQLite tells that the database file was changed; None when there is no database."""
+        try:
+            return DatabaseHeader.parse(os.pread(self.fd, 100, 0)).change_counter if self.fd >= 0 else None
+        except FormatError:
+            return None
 
     def says_wal(self) -> bool:
         """Whether page 1 of the database file says WAL."""

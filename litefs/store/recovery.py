@@ -34,6 +34,8 @@ log = logging.getLogger(__name__)
 
 VERIFY_LIMIT = 16 << 20  # bytes: larger LTX files are written under a temporary name and synced, so never torn
 
+CHANGE_COUNTER = slice(24, 28)  # of page 1
+
 Recovered = tuple[State, PageTable, Stamp]
 
 
@@ -67,6 +69,7 @@ class _Recovery:
         self._stamp = Stamp(0, 0, Pos(0, 0))
         self._touched: set[int] = set()
         self._unsynced: list[Path] = []
+        self._first_pages: set[int] = set()  # checksums that page 1 had since the table was saved; empty: all was read
         self._committed_pages: set[int] = set()  # by a journal whose super-journal is gone
 
     def run(self) -> Recovered:
@@ -170,7 +173,7 @@ class _Recovery:
         if chain is None:
             return False
         pos, page_size = stamp.pos, stamp.page_size
-        touched = set()
+        touched, first_pages = set(), {table.get(1)}
         try:
             for item in chain:
                 with open(self._ltx.file(*item), "rb") as file:
@@ -184,6 +187,7 @@ class _Recovery:
                     for pgno, data in decoder:
                         table.set(pgno, ltx.page_checksum(pgno, data))
                         touched.add(pgno)
+                    first_pages.add(table.get(1))
                     table.truncate(head.commit)
                     pos = Pos(head.max_txid, decoder.trailer.post_apply)
         except LTXError as error:
@@ -194,6 +198,7 @@ class _Recovery:
             return False
         self._table, self._stamp = table, stamp
         self._touched |= touched
+        self._first_pages = first_pages
         self._unsynced = [self._ltx.file(*item) for item in chain]
         return True
 
@@ -235,22 +240,52 @@ class _Recovery:
 
     def _reconcile(self, image: Image, known: bool) -> None:
         """Make the database file hold the position, and what the WAL has beyond it."""
-        base = image.base(self._table, self._state, self._touched) if known and self._state.pos.txid else None
-        if base is None and known and self._state.pos.txid and image.repair(self._table, self._state, self._sources()):
-            log.info("%s: brought forward from its LTX files", self._db.name)
-            base = len(image.transactions)
-        elif base is None:
-            self._adopt_image(image)
-            base = len(image.transactions)
+        known = known and self._state.pos.txid > 0
+        base = image.base(self._table, self._state, self._suspects(image)) if known else None
+        if base is not None:
+            self._capture_extra(image, base)
+        elif not known or self._is_ahead(image) or not image.repair(self._table, self._state, self._sources()):
+            self._adopt_image(image, known)
         else:
-            if self._is_captured(image, image.transactions[base:]):
-                del image.transactions[base:]
-            for tx in image.transactions[base:]:
-                self._capture_wal(image, tx)
+            log.info("%s: brought forward from its LTX files", self._db.name)
         image.fold(self._state.commit)
         self._delete("wal")
         sync_directory(self._path)
         self._state.is_wal = image.says_wal()
+
+    def _suspects(self, image: Image) -> set[int]:
+        """Pages whose content may differ from what the table says.
+
+        Those that transactions since the saved table have touched, as long as page 1 is from then. Every transaction
+        without a WAL changes it, so another one tells of a file from elsewhere: then it is all pages.
+        """
+        if self._first_pages and not image.first_pages() & self._first_pages:
+            log.warning("%s: the database file is not the one that was here before, reading all of it", self._db.name)
+            return set(range(1, self._state.commit + 1))
+        return self._touched
+
+    def _is_ahead(self, image: Image) -> bool:
+        """Whether the database file holds a transaction that no LTX file is left of, by its change counter."""
+        counter = image.change_counter()
+        if image.transactions or counter is None:
+            return False
+        for path in self._sources():
+            try:
+                with open(path, "rb") as file:
+                    pgno, data = next(iter(ltx.Decoder(file, name=path.name)), (0, b""))
+            except LTXError:
+                return False
+            if pgno == 1:
+                known = int.from_bytes(data[CHANGE_COUNTER], "big")
+                return 0 < (counter - known) % (1 << 32) < 1 << 31 and image.is_sound()
+        return False
+
+    def _capture_extra(self, image: Image, base: int) -> None:
+        """Make LTX files of what the WAL has beyond the position."""
+        if self._is_captured(image, image.transactions[base:]):
+            del image.transactions[base:]
+        for tx in image.transactions[base:]:
+            self._capture_wal(image, tx)
 
     def _is_captured(self, image: Image, extra: list[WALTransaction]) -> bool:
         """Whether the WAL ends before the position (see `wal`, of holes): its last transactions are no news then."""
@@ -299,8 +334,9 @@ class _Recovery:
         self._state = State(Pos(head.max_txid, change.post_apply), head.page_size, commit, timestamp)
         log.info("%s: recovered transaction %s", self._db.name, ltx.format_txid(head.max_txid))
 
-    def _adopt_image(self, image: Image) -> None:
+    def _adopt_image(self, image: Image, known: bool) -> None:
         """No LTX file explains what is there: take the database as SQLite sees it for one more transaction."""
+        image.use_own_page_size()
         image.fold(image.committed_pages)
         image.transactions.clear()
         if self._state.pos.txid:
@@ -314,9 +350,12 @@ class _Recovery:
         commit = image.file_pages
         if commit:
             offsets = {pgno: (pgno - 1) * image.page_size for pgno in range(1, commit + 1)}
-            self._table = PageTable()
-            self._state.commit = 0 if self._state.page_size != image.page_size else self._state.commit
-            self._capture_whole(PageMap(image.fd, image.page_size, offsets), commit)
+            pages = PageMap(image.fd, image.page_size, offsets)
+            if known and image.page_size == self._state.page_size:
+                self._capture(pages, commit, transaction.NO_WAL)
+            else:
+                self._table = PageTable()
+                self._capture_whole(pages, commit)
 
     def _capture_whole(self, pages: PageMap, commit: int) -> None:
         """One transaction with every page, whatever the state before was."""

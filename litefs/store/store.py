@@ -234,6 +234,7 @@ class Store:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self.client.run)
             nursery.start_soon(self._durability.run)
+            nursery.start_soon(self._durability.resolve_doubts)
             nursery.start_soon(self._retention.run)
             nursery.start_soon(self._save_tables)
             nursery.start_soon(self._finish_super_journals)

@@ -93,6 +93,11 @@ class WAL:
         return self._fd
 
     @property
+    def last_offset(self) -> int:
+        """Where the last captured frame begins in the file, in bytes."""
+        return self._offset(self.end - 1)
+
+    @property
     def end_offset(self) -> int:
         """Where the last captured transaction ends in the file, in bytes."""
         return self._offset(self.end) if self.header is not None and self.end else 0
