@@ -66,9 +66,15 @@ class Image:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the files: nothing is there any more."""
         for fd in (self.fd, self.wal_fd):
             if fd >= 0:
                 os.close(fd)
+        self.fd = self.wal_fd = -1
+        self.transactions.clear()
 
     # ------------------------------------------------------------------------------------------------- looking
 
@@ -133,11 +139,12 @@ class Image:
         return found
 
     def change_counter(self) -> int | None:
-        """By which SQLite tells that the database file was changed; None when there is no database."""
+        """By which SQLite tells that the database file was changed; None without a database of this page size."""
         try:
-            return DatabaseHeader.parse(os.pread(self.fd, 100, 0)).change_counter if self.fd >= 0 else None
+            head = DatabaseHeader.parse(os.pread(self.fd, 100, 0) if self.fd >= 0 else b"")
         except FormatError:
             return None
+        return head.change_counter if head.page_size == self.page_size else None
 
     def says_wal(self) -> bool:
         """Whether page 1 of the database file says WAL."""

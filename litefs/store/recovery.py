@@ -99,12 +99,12 @@ class _Recovery:
     def _delete(self, name: str) -> None:
         (self._path / name).unlink(missing_ok=True)
 
-    def _aside(self, path: Path, why: str) -> None:
+    def _aside(self, path: Path, why: str, level: int = logging.ERROR) -> None:
         directory = self._path / "aside"
         directory.mkdir(exist_ok=True)
         target = directory / f"{time.time_ns()}-{path.name}"
         os.replace(path, target)
-        log.error("%s: %s; kept as %s", self._db.name, why, target)
+        log.log(level, "%s: %s; kept as %s", self._db.name, why, target)
 
     def _find_newest(self) -> None:
         """The newest LTX file that is whole says where the database is."""
@@ -117,7 +117,8 @@ class _Recovery:
                 if (head.min_txid, head.max_txid) != newest:
                     raise LTXError(f"{path.name}: holds transactions {head.min_txid} to {head.max_txid}")
             except LTXError as error:
-                self._aside(path, f"newest LTX file is not whole: {error}")
+                # A kill in the middle of writing it does that; the transaction is in the WAL, or in the database.
+                self._aside(path, f"newest LTX file is not whole: {error}", logging.WARNING)
                 self._ltx.forget(newest)
             else:
                 pos = Pos(head.max_txid, trailer.post_apply)
@@ -265,10 +266,14 @@ class _Recovery:
         return self._touched
 
     def _is_ahead(self, image: Image) -> bool:
-        """Whether the database file holds a transaction that no LTX file is left of, by its change counter."""
+        """Whether the database file holds a transaction that no LTX file is left of.
+
+        Its page 1 is none that was ever here then, and has a higher change counter than the newest that was.
+        """
         counter = image.change_counter()
-        if image.transactions or counter is None:
+        if image.transactions or counter is None or image.first_pages() & self._first_pages:
             return False
+        newest = None
         for path in self._sources():
             try:
                 with open(path, "rb") as file:
@@ -276,9 +281,10 @@ class _Recovery:
             except LTXError:
                 return False
             if pgno == 1:
-                known = int.from_bytes(data[CHANGE_COUNTER], "big")
-                return 0 < (counter - known) % (1 << 32) < 1 << 31 and image.is_sound()
-        return False
+                if ltx.page_checksum(1, data) in image.first_pages():
+                    return False
+                newest = int.from_bytes(data[CHANGE_COUNTER], "big") if newest is None else newest
+        return newest is not None and 0 < (counter - newest) % (1 << 32) < 1 << 31 and image.is_sound()
 
     def _capture_extra(self, image: Image, base: int) -> None:
         """Make LTX files of what the WAL has beyond the position."""
@@ -341,7 +347,7 @@ class _Recovery:
         image.transactions.clear()
         if self._state.pos.txid:
             if not image.is_sound():
-                self._set_database_aside()
+                self._set_database_aside(image)
                 return
             log.error(
                 "%s: its files do not lead to position %s; keeping the database as it is, as a new transaction",
@@ -363,7 +369,8 @@ class _Recovery:
         self._state = State(before.pos, 0, 0, before.timestamp)
         self._capture(pages, commit, transaction.NO_WAL)
 
-    def _set_database_aside(self) -> None:
+    def _set_database_aside(self, image: Image) -> None:
+        image.close()  # what is kept must stay as it is
         for name in ("database", "wal"):
             path = self._path / name
             if path.exists():

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from litefs import ltx
+from litefs.errors import FormatError
 from litefs.ltx import EMPTY, Pos
+from litefs.sqlite.header import DatabaseHeader
 from litefs.sqlite.wal import FRAME_HEADER_SIZE, WAL_HEADER_SIZE, WalHeader, frame_offset, scan
 
 
@@ -64,6 +66,7 @@ def files_image(directory: Path) -> bytes:
     """The database as its file and the complete transactions of its WAL have it; b"" when it does not exist."""
     database, wal = directory / "database", directory / "wal"
     image = bytearray(database.read_bytes() if database.exists() else b"")
+    _cut(image)
     if not wal.exists() or wal.stat().st_size < WAL_HEADER_SIZE:
         return bytes(image)
     fd = os.open(wal, os.O_RDONLY)
@@ -82,6 +85,16 @@ def files_image(directory: Path) -> bytes:
     finally:
         os.close(fd)
     return bytes(image)
+
+
+def _cut(image: bytearray) -> None:
+    """SQLite cuts a file without a WAL after the transaction that made it smaller; killed in between, it never does."""
+    try:
+        head = DatabaseHeader.parse(bytes(image[:100]))
+    except FormatError:
+        return
+    if head.page_count_valid:
+        del image[head.page_count * head.page_size :]
 
 
 def check(directory: Path, pos: Pos) -> Replayed:
