@@ -12,6 +12,7 @@ import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING
 
 import trio
@@ -105,17 +106,24 @@ async def apply(db: Database, items: Sequence[Small]) -> int:
     else:
         await trio.to_thread.run_sync(_write_files, plan)
     try:
-        with db.using_live() as live:
-            changes = PageSet(db.page_size, plan.state.commit, InlinePages(sorted(plan.pages.items())))
+        await _apply_pages(plan)
+    except DatabaseBusy:
+        _remove_files(plan)
+        raise
+    except BaseException:
+        db.unfinished = partial(_apply_pages, plan)
+        raise
+    return len(plan.items)
+
+
+async def _apply_pages(plan: _Plan) -> None:
+    changes = PageSet(plan.state.page_size, plan.state.commit, InlinePages(sorted(plan.pages.items())))
+    try:
+        with plan.db.using_live() as live:
             await live.apply(changes, deadline=time.monotonic() + LOCK_TIMEOUT)
     except Busy as error:
-        _remove_files(plan)
         raise DatabaseBusy(str(error)) from None
-    except BaseException:
-        db.broken = True
-        raise
     _settle(plan)
-    return len(plan.items)
 
 
 def _plan(db: Database, items: Sequence[Small]) -> _Plan:

@@ -12,7 +12,7 @@ import logging
 import math
 import os
 import time
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from litefs import ltx
-from litefs.errors import CorruptDatabase, DatabaseBusy
+from litefs.errors import DatabaseBusy
 from litefs.live import Busy, Snapshot, indexwatch
 from litefs.live.client import Client
 from litefs.ltx import EMPTY, Pos
@@ -83,7 +83,7 @@ class Database:
         self.incoming = trio.Lock()  # one apply or import at a time
         self.live = Client(store.client, str(store.mount_dir / name))
         self.live_used = -math.inf  # trio time of the last use of `live`; inf while it is in use
-        self.broken = False  # an apply failed half way: only a restart can tell what is there
+        self.unfinished: Callable[[], Awaitable[None]] | None = None  # brings a half applied transaction to its end
         self.moved = trio.Event()  # set, and replaced, whenever `pos` moves
         self.durable_by_fsync = False  # the writer syncs the WAL itself (synchronous=FULL)
         self._synced = 0  # TXID up to which the LTX files are durable
@@ -168,8 +168,8 @@ class Database:
         self.captured(head, change, size, frames=frames)
 
     def _check_writable(self) -> None:
-        if self.broken:
-            raise OSError(errno.EIO, "an earlier transaction was applied half: restart this node")
+        if self.unfinished is not None:
+            raise OSError(errno.EIO, "an earlier transaction from elsewhere is not applied completely yet")
         if not self.store.writable:
             raise OSError(errno.EROFS, "this node is not the primary")
 
@@ -391,7 +391,7 @@ class Database:
             OSError: the disk failed.
         """
         async with self.incoming:
-            self._check_sound()
+            await self._finish()
             if path.stat().st_size <= incoming.IN_MEMORY:
                 item = incoming.read(path, header, trailer, local=local)
             else:
@@ -407,7 +407,7 @@ class Database:
             PositionMismatch, ReadOnly, DatabaseBusy, OSError: as `apply_ltx`; none was applied.
         """
         async with self.incoming:
-            self._check_sound()
+            await self._finish()
             return await batch.apply(self, items)
 
     async def import_database(self, source: Path) -> Pos:
@@ -417,7 +417,7 @@ class Database:
             FormatError, ReadOnly, DatabaseBusy, OSError: nothing has changed.
         """
         async with self.incoming:
-            self._check_sound()
+            await self._finish()
             return await incoming.import_database(self, source)
 
     @asynccontextmanager
@@ -511,9 +511,19 @@ class Database:
         """The saved page table is of another history: save all of it next time."""
         self._stamp = Stamp(0, 0, Pos(0, 0))
 
-    def _check_sound(self) -> None:
-        if self.broken:
-            raise CorruptDatabase(f"{self.name}: an earlier transaction was applied half", "restart this node")
+    async def finish(self) -> None:
+        """Bring a transaction to its end that was applied half, for lack of space perhaps.
+
+        Raises:
+            DatabaseBusy, OSError: not now; nothing else can be applied or committed before.
+        """
+        async with self.incoming:
+            await self._finish()
+
+    async def _finish(self) -> None:
+        if self.unfinished is not None:
+            await self.unfinished()
+            self.unfinished = None
 
     # --------------------------------------------------------------------------------------------------- dropping
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import time
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -111,10 +112,25 @@ async def apply(db: Database, incoming: Incoming) -> Pos:
         unplace(db, incoming)
         raise DatabaseBusy(str(error)) from None
     except BaseException:
-        db.broken = incoming.placed  # half applied: nothing may be built upon it before start-up has looked at it
+        if incoming.placed:
+            db.unfinished = partial(again, db, incoming)
         raise
     settle(db, incoming)
     return incoming.pos
+
+
+async def again(db: Database, incoming: Incoming) -> None:
+    """Apply a transaction that was applied half, and counts since its LTX file has its name: all its pages once more.
+
+    Raises:
+        DatabaseBusy, OSError: it has to be tried again.
+    """
+    try:
+        with db.using_live() as live:
+            await live.apply(incoming.page_set(), deadline=time.monotonic() + LOCK_TIMEOUT)
+    except Busy as error:
+        raise DatabaseBusy(str(error)) from None
+    settle(db, incoming)
 
 
 def check(db: Database, incoming: Incoming) -> None:
@@ -268,7 +284,7 @@ async def import_database(db: Database, source: Path) -> Pos:
             await live.apply(incoming.page_set(), deadline=time.monotonic() + LOCK_TIMEOUT, ask=ask)
     except BaseException as error:
         if current[0].placed:
-            db.broken = True
+            db.unfinished = partial(again, db, current[0])
         else:
             current[0].path.unlink(missing_ok=True)
         if isinstance(error, Busy):

@@ -273,11 +273,16 @@ class Store:
             path.unlink(missing_ok=True)
 
     async def _close_idle(self) -> None:
-        """Close databases in the client process that it has nothing to do with for a while; fold their WALs."""
+        """Close databases in the client process that it has nothing to do with for a while; fold their WALs.
+
+        And bring to an end what could not be applied completely.
+        """
         while True:
             await trio.sleep(CLOSE_INTERVAL)
             for db in self.open_databases():
                 try:
+                    if db.unfinished is not None:
+                        await db.finish()
                     await db.close_live(IDLE_PRIMARY if self.writable else IDLE_REPLICA)
                 except (OSError, StoreError) as error:
                     log.warning("%s: %s", db.name, error)
