@@ -20,6 +20,7 @@ from litefs.store.durability import Durability
 from litefs.store.events import EventHub
 from litefs.store.ltxsync import sync_directory
 from litefs.store.names import check_name
+from litefs.store.resting import positions
 from litefs.store.retention import Retention
 from litefs.store.subscription import Subscription, Subscriptions
 
@@ -188,13 +189,13 @@ class Store:
 
     async def positions(self, names: Collection[str] | None = None) -> dict[str, Pos]:
         """Published position of every database that was ever written, dropped ones included."""
-        found = {}
-        for name in self.names():
-            if names is None or name in names:
-                db = await self.database(name)
-                if db.published.txid:
-                    found[name] = db.published
-        return found
+        wanted = [name for name in self.names() if names is None or name in names]
+        resting = [name for name in wanted if name not in self._databases]
+        found = await trio.to_thread.run_sync(positions, self.dbs_dir, resting)
+        for name in wanted:
+            if name in self._databases or found[name] is None:
+                found[name] = (await self.database(name)).published
+        return {name: pos for name, pos in found.items() if pos is not None and pos.txid}
 
     # ------------------------------------------------------------------------------------------------- publishing
 
