@@ -125,7 +125,7 @@ class DatabaseHandle(FileHandle):
             await super().fsync()
         elif not journal.active:
             await super().fsync()
-            if journal.unsettled and self._db.commit:
+            if journal.unsettled and not self._copying:
                 await journal.settle()
         else:
             async with trio.open_nursery() as nursery:

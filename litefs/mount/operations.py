@@ -293,7 +293,18 @@ class Operations(pyfuse3.Operations):
         file = self._inodes.get(inode)
         if not file.alive:
             raise OSError(errno.ESTALE, "the file was deleted")
-        return self._add_handle(file, await self._open(file.name, flags, self._is_own(ctx)))
+        return self._add_handle(file, await self._open_truncated(file.name, flags, self._is_own(ctx)))
+
+    async def _open_truncated(self, name: str, flags: int, own: bool) -> Handle:
+        """Open a file; with O_TRUNC the kernel leaves it to us to empty it."""
+        handle = await self._open(name, flags, own)
+        if flags & os.O_TRUNC and isinstance(handle, FileHandle):
+            try:
+                await handle.truncate(0)
+            except BaseException:
+                handle.release()
+                raise
+        return handle
 
     async def _open(self, name: str, flags: int, own: bool) -> Handle:
         if name in (special.PRIMARY, special.LAG):
@@ -343,7 +354,7 @@ class Operations(pyfuse3.Operations):
         await self._create(text, own)
         inode = self._inodes.of(text)
         inode.lookups += 1
-        info = self._add_handle(inode, await self._open(text, flags, own))
+        info = self._add_handle(inode, await self._open_truncated(text, flags, own))
         return info, await self._describe(inode)
 
     async def _create(self, name: str, own: bool) -> None:

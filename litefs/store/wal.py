@@ -231,8 +231,12 @@ class WAL:
         elif offset < WAL_HEADER_SIZE and (self.header is None or self._header_changed()):
             self.restarted()
             await self._look_behind_header()
-        elif self.header is not None and (end := self._completed_commit(offset, data)):
-            await self.capture(end)
+        elif self.header is not None:
+            if end := self._completed_commit(offset, data):
+                await self.capture(end)
+            elif end := self._filled_in(self._slot(offset), len(data)):
+                with contextlib.suppress(ChainBroken):
+                    await self._capture_chain(end)
 
     def _header_changed(self) -> bool:
         assert self.header is not None
@@ -290,6 +294,7 @@ class WAL:
     def retract(self) -> None:
         """SQLite has discarded the transaction captured last."""
         captured = self._db.retract()
+        self._unmended = self.end - 1  # should its last frame become valid after all
         self.end = captured.wal_start
         if self.header is not None:
             self._chain = walchain.checksum_after(self._fd, self.header, self.end)
@@ -316,11 +321,13 @@ class WAL:
         self._announced = (-1, 0)
         if announced != slot:
             commit = self._commit_field(slot)
-        return slot + 1 if commit else self._filled_in(slot)
+        return slot + 1 if commit else 0
 
-    def _filled_in(self, slot: int) -> int:
-        """Content before a commit frame that was not explained came late: look again."""
-        end = self._unmended + 1 if slot < self._unmended else 0
+    def _filled_in(self, slot: int, length: int) -> int:
+        """Content before a commit frame that was not explained may have come late: that frame's number, or 0."""
+        if self._unmended < 0 or length == FRAME_HEADER_SIZE:
+            return 0
+        end = self._unmended + 1 if slot <= self._unmended else 0
         if slot == self.end:
             self._unmended, self._mending = -1, False
         return end
@@ -340,7 +347,7 @@ class WAL:
         found = 0
         for slot in range(max(0, first), complete):
             found = slot + 1 if self._commit_field(slot) else found
-        return found or self._filled_in(first)
+        return found
 
     # ------------------------------------------------------------------------------------------------- capturing
 
@@ -355,11 +362,14 @@ class WAL:
             self._unmended, self._mending = limit - 1, True
             return
         try:
-            chain = await self._read_chain(limit)
+            await self._capture_chain(limit)
         except ChainBroken as error:
             if limit is not None:
                 await self._not_explained(limit, error)
-            return
+
+    async def _capture_chain(self, limit: int | None) -> None:
+        assert self.header is not None
+        chain = await self._read_chain(limit)
         part = WALPart(
             self._offset(self.end),
             self._offset(chain.end) - self._offset(self.end),
@@ -403,7 +413,7 @@ class WAL:
             pages = PageMap(self._fd, self.header.page_size, chain.offsets)
             await self._db.capture(pages, chain.commit, part, (self.end, chain.end))
             return True
-        if state.commit == 0 and committed_size_at(self._db.file) is None and 1 not in chain.offsets:
+        if state.commit == 0 and not os.path.getsize(self._db.file):
             return False
         await self._capture_view(set(chain.offsets), chain.end, part, (self.end, chain.end))
         return True
@@ -476,6 +486,7 @@ class WAL:
             raise
         if chain is not None:
             self._move(chain)
+        self._unmended = max(-1, overwritten.end - 1)  # what was lost may come back
         log.warning(
             "%s: SQLite discarded committed frames after frame %d of the WAL; continuing at %s",
             self._db.name, overwritten.base, self._db.pos,

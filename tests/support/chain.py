@@ -71,7 +71,10 @@ def files_image(directory: Path) -> bytes:
         return bytes(image)
     fd = os.open(wal, os.O_RDONLY)
     try:
-        head = WalHeader.parse(os.pread(fd, WAL_HEADER_SIZE, 0))
+        try:
+            head = WalHeader.parse(os.pread(fd, WAL_HEADER_SIZE, 0))
+        except FormatError:
+            return bytes(image)  # SQLite, too, takes such a WAL for empty
         size, pending = head.page_size, {}
         for frame in scan(fd, head):
             pending[frame.pgno] = frame_offset(frame.number, size) + FRAME_HEADER_SIZE
