@@ -16,7 +16,7 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -30,6 +30,13 @@ PIECE = 1 << 20  # bytes read at once
 
 class _Aborted(Exception):
     """The node answered a question with an error: nothing may be changed. It keeps the error itself."""
+
+
+def _send(sock: socket.socket, message: tuple[Any, ...], files: Sequence[int] = ()) -> None:
+    try:
+        send(sock, message, files)
+    except OSError:  # the node was killed
+        os._exit(0)
 
 
 class Worker:
@@ -53,13 +60,13 @@ class Worker:
             except Exception as error:
                 known = isinstance(error, (LitefsError, OSError))
                 reply = ("failed", error if known else OSError(errno.EIO, repr(error)))
-            send(sock, reply, files)
+            _send(sock, reply, files)
         os._exit(0)
 
     @staticmethod
     def _ask(sock: socket.socket, database: LiveDatabase) -> Any:
         """Let the node have its say while the locks are held."""
-        send(sock, ("ask", database.index_header()))
+        _send(sock, ("ask", database.index_header()))
         answer = receive(sock)
         if answer is None:
             os._exit(0)

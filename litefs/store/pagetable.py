@@ -112,18 +112,18 @@ class PageTable:
     @classmethod
     def load(cls, path: Path) -> tuple[PageTable, Stamp] | None:
         """The saved table and what it is true for; None when there is none, or none that can be trusted."""
+        table = cls()
         try:
             with open(path, "rb") as file:
                 magic, page_size, commit, txid, checksum = _HEADER.unpack(file.read(_HEADER.size))
+                if magic != _MAGIC or os.fstat(file.fileno()).st_size < _DATA_OFFSET + 8 * commit:
+                    return None
                 file.seek(_DATA_OFFSET)
-                table = cls()
                 table._entries.frombytes(file.read(8 * commit))
         except (OSError, struct.error, ValueError):
             return None
         if sys.byteorder == "big":
             table._entries.byteswap()
-        if magic != _MAGIC or len(table._entries) < commit:
-            return None
         return table, Stamp(page_size, commit, Pos(txid, checksum))
 
 

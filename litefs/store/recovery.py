@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 from litefs import ltx
 from litefs.errors import FormatError, LTXError
 from litefs.ltx import Pos
+from litefs.sqlite import freelist
 from litefs.sqlite.journal import Journal, is_finalised
 from litefs.store import pagetable, superjournal, transaction
 from litefs.store.image import Image, WALTransaction
@@ -70,7 +71,7 @@ class _Recovery:
         self._touched: set[int] = set()
         self._unsynced: list[Path] = []
         self._first_pages: set[int] = set()  # checksums that page 1 had since the table was saved; empty: all was read
-        self._committed_pages: set[int] = set()  # by a journal whose super-journal is gone
+        self._committed = False  # a transaction, by a journal whose super-journal is gone
 
     def run(self) -> Recovered:
         self._clean()
@@ -139,9 +140,10 @@ class _Recovery:
             journal = Journal(fd, size)
             super_name = journal.super_journal()
             if super_name and superjournal.commits(self._db.store.super_dir, super_name):
-                self._committed_pages = {pgno for pgno, _ in journal.pages()}
+                self._committed = True
             else:
                 self._play_back(journal)
+                self._add_unjournaled(journal)
         except FormatError as error:
             log.warning("%s: ignoring a journal that is not one: %s", self._db.name, error)
         finally:
@@ -156,6 +158,15 @@ class _Recovery:
                 self._touched.add(pgno)
             os.ftruncate(fd, journal.original_pages * journal.page_size)
             os.fdatasync(fd)
+        finally:
+            os.close(fd)
+
+    def _add_unjournaled(self, journal: Journal) -> None:
+        """The journal does not have unused pages, which the transaction may have used: their old content is gone."""
+        fd = os.open(self._path / "database", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            size = journal.page_size
+            self._touched |= freelist.leaves(lambda pgno: os.pread(fd, size, (pgno - 1) * size))
         finally:
             os.close(fd)
 
@@ -232,10 +243,10 @@ class _Recovery:
     # ------------------------------------------------------------------------------------------- reconciliation
 
     def _capture_committed_journal(self, image: Image) -> None:
-        if not self._committed_pages or image.fd < 0:
+        if not self._committed or image.fd < 0:
             return
         commit = image.file_pages
-        wanted = self._committed_pages | set(range(self._state.commit + 1, commit + 1))
+        wanted = range(1, commit + 1)  # all: the journal does not tell of unused pages that came into use
         pages = PageMap(image.fd, image.page_size, {pgno: (pgno - 1) * image.page_size for pgno in wanted})
         self._capture(pages, commit, transaction.NO_WAL)
 

@@ -309,6 +309,22 @@ def test_hot_journal(case: Case) -> None:
     case.check(case.history.pos, case.history.image)
 
 
+@pytest.mark.parametrize("saved", [True, False])
+def test_hot_journal_of_a_transaction_that_used_unused_pages(case: Case, saved: bool) -> None:
+    """SQLite does not keep their old content, but the other nodes have it."""
+    scratch = on_disk(case)
+    scratch("DELETE FROM t WHERE id > 40")
+    case.history.commit(scratch.image)
+    if saved:
+        case.save_table(case.history.image, case.history.pos)
+    scratch("PRAGMA cache_size = 2", "BEGIN", "INSERT INTO t SELECT id + 1000, randomblob(300) FROM t")
+    database, journal = scratch.path.read_bytes(), scratch.side("journal")
+    scratch("ROLLBACK")
+    assert scratch.image != case.history.image
+    case.history.place(database, journal=journal)
+    case.check(case.history.pos, case.history.image)
+
+
 def test_hot_journal_whose_transaction_was_captured(case: Case) -> None:
     """Killed between naming the LTX file and deleting the journal: the transaction counts."""
     scratch = on_disk(case)
