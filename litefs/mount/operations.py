@@ -229,7 +229,7 @@ class Operations(pyfuse3.Operations):
             inode = self._inodes.of(name)
             try:
                 entry = await self._describe(inode)
-            except (FileNotFoundError, DatabaseNotFound):
+            except (OSError, DatabaseNotFound):  # one that cannot be used must not hide the others
                 continue
             if not pyfuse3.readdir_reply(token, os.fsencode(name), entry, number):
                 return

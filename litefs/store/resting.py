@@ -22,7 +22,7 @@ def position(path: Path) -> Pos | None:
         return None
     try:
         found = [txids for entry in os.scandir(path / "ltx") if (txids := ltx.parse_filename(entry.name))]
-    except FileNotFoundError:
+    except OSError:
         return None
     if not found:
         return None

@@ -133,6 +133,8 @@ class Store:
         """Every database that has a directory, dropped ones included, in order."""
         found = []
         for entry in os.scandir(self.dbs_dir):
+            if not entry.is_dir():
+                continue
             try:
                 found.append(check_name(entry.name))
             except BadName as error:
@@ -188,13 +190,19 @@ class Store:
         self.directories.discard(db)
 
     async def positions(self, names: Collection[str] | None = None) -> dict[str, Pos]:
-        """Published position of every database that was ever written, dropped ones included."""
+        """Published position of every database that was ever written, dropped ones included.
+
+        One that cannot be recovered, since its disk is full or damaged, is left out: the others must go on.
+        """
         wanted = [name for name in self.names() if names is None or name in names]
         resting = [name for name in wanted if name not in self._databases]
         found = await trio.to_thread.run_sync(positions, self.dbs_dir, resting)
         for name in wanted:
             if name in self._databases or found[name] is None:
-                found[name] = (await self.database(name)).published
+                try:
+                    found[name] = (await self.database(name)).published
+                except OSError as error:
+                    log.error("%s: cannot be used: %s", name, error)
         return {name: pos for name, pos in found.items() if pos is not None and pos.txid}
 
     # ------------------------------------------------------------------------------------------------- publishing

@@ -89,3 +89,22 @@ def test_many_databases_are_left_alone(make_node: MakeNode, tmp_path: Path) -> N
     assert len([name for name in os.listdir(node.mount) if name.endswith(".db")]) == DATABASES
     assert node.pos("77.db") == model.pos
     assert node.stop() == 0
+
+
+def test_a_database_that_cannot_be_used_holds_up_nobody(make_node: MakeNode) -> None:
+    primary = make_node("primary")
+    for node_files in (primary.files("file.db") / "ltx", primary.files("directory.db") / "database" / "x"):
+        node_files.parent.mkdir(parents=True)
+        node_files.touch()
+    (primary.data / "dbs" / "stray").touch()
+    primary.expected += ["cannot be used", "ignoring"]
+    primary.start()
+    replica = make_node("replica", primary=primary).start()
+    with closing(sqlite3.connect(primary.path("good.db"), isolation_level=None)) as connection:
+        connection.execute("CREATE TABLE t (x)")
+    replica.wait_pos("good.db", primary.pos("good.db"))
+    assert "file.db: cannot be used" in primary.log()
+    assert "directory.db: cannot be used" in primary.log()
+    assert os.listdir(primary.mount)
+    assert replica.stop() == 0
+    assert primary.stop() == 0

@@ -157,7 +157,7 @@ class Node:
 
     def surprises(self) -> list[str]:
         """Errors in its log, of all its starts, that nobody expected."""
-        found = _ERROR.findall(self.log_file.read_text(errors="replace"))
+        found = dict.fromkeys(_ERROR.findall(self.log_file.read_text(errors="replace")))
         return [line for line in found if not any(re.search(wanted, line) for wanted in self.expected)]
 
     def path(self, name: str) -> str:
