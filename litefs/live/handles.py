@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from litefs.errors import CorruptDatabase, FormatError
+from litefs.live.log import Tail
 from litefs.live.waiting import Wait
 from litefs.sqlite.header import HEADER_SIZE, DatabaseHeader
 from litefs.sqlite.locks import SHARED_FIRST, SHARED_SIZE, WAL_CKPT, WAL_DMS, try_lock, unlock
@@ -37,6 +38,7 @@ class Handles:
         self.in_wal = False
         self.leaving_wal = False
         self.users = 1
+        self.tail = Tail()
         self._guards = 0
         self._counts = threading.Lock()
         self._sqlite = threading.Lock()

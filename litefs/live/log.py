@@ -12,7 +12,7 @@ import secrets
 import sys
 from array import array
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from struct import Struct
 from typing import TYPE_CHECKING
 
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
 # One write request of a mount carries 1 MiB at most; larger writes save nothing more.
 _WRITE_SIZE = 1 << 20
+_CACHE_PAGE = 4096  # bytes of a page in the kernel's cache: a multiple on machines with bigger ones costs nothing
 _BIG_ENDIAN = sys.byteorder == "big"
 _HEADER = Struct("=IIIBBHIIII8s")
 _SUM = Struct("=II")
@@ -95,6 +96,15 @@ def reset(index: SharedMemory, header: WalIndexHeader) -> WalIndexHeader:
     return header
 
 
+@dataclass(slots=True)
+class Tail:
+    """What the last transaction from here left in the page of the kernel's cache where the log ends."""
+
+    salt: bytes = b""
+    end: int = -1  # offset in the log
+    data: bytes = b""  # from the start of that page up to `end`
+
+
 class WalTransaction:
     """One transaction on its way into the log.
 
@@ -103,9 +113,11 @@ class WalTransaction:
         fd: the log, open for writing.
         header: the wal-index header as it is now.
         page_size: of the database, in bytes.
+        tail: kept from one transaction to the next.
     """
 
-    def __init__(self, index: SharedMemory, fd: int, header: WalIndexHeader, page_size: int) -> None:
+    def __init__(self, index: SharedMemory, fd: int, header: WalIndexHeader, page_size: int, tail: Tail) -> None:
+        self._tail = tail
         self._index = index
         self._fd = fd
         self._header = header
@@ -136,8 +148,31 @@ class WalTransaction:
         offset = self._writer.offset - len(self._prefix)
         data = self._prefix + self._writer.encode(pages, commit)
         self._prefix = b""
-        write_all(self._fd, data, offset)
+        data, start = self._before(offset) + data, self._aligned(offset)
+        end = start + len(data)
+        write_all(self._fd, data + bytes(-end % _CACHE_PAGE), start)
+        rest = min(end % _CACHE_PAGE, len(data))
+        self._tail.salt, self._tail.end = self._writer.header.salt, end
+        self._tail.data = data[len(data) - rest :]
         self._pgnos.extend(pgno for pgno, _ in pages)
+
+    def _before(self, offset: int) -> bytes:
+        """The bytes of the log between `_aligned(offset)` and `offset`."""
+        tail, start = self._tail, self._aligned(offset)
+        if (tail.salt, tail.end, len(tail.data)) == (self._writer.header.salt, offset, offset - start):
+            return tail.data
+        return os.pread(self._fd, offset - start, start)
+
+    @staticmethod
+    def _aligned(offset: int) -> int:
+        """Where to begin, so that whole pages of the kernel's cache are written.
+
+        On the mount each page that is written in part costs a request of its own, until somebody has read it; so the
+        end of the frame before is written again, as it is, and zeros behind the last one, which no recovery takes for
+        a frame. Never the log's header: writing that means to start the log over.
+        """
+        start = offset - offset % _CACHE_PAGE
+        return start if start > 0 else offset
 
     def _commit(self, commit: int) -> None:
         header, log = self._header, self._writer.header

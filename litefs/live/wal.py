@@ -69,7 +69,9 @@ def _append(files: Handles, changes: PageSet, header: WalIndexHeader) -> None:
         # A new size without a new page: a frame has to carry it.
         first = 1, _page_one(files, header)
     header = try_restart(files.index, files.shm, header)
-    WalTransaction(files.index, files.wal, header, changes.page_size).write(chain([first], pages), changes.commit)
+    WalTransaction(files.index, files.wal, header, changes.page_size, files.tail).write(
+        chain([first], pages), changes.commit
+    )
 
 
 def _watched(files: Handles, pages: Iterator[tuple[int, bytes]]) -> Iterator[tuple[int, bytes]]:
