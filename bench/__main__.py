@@ -54,13 +54,19 @@ def _interrupt(number: int, frame: FrameType | None) -> NoReturn:
     raise KeyboardInterrupt
 
 
-def _measure(session: Session, names: list[str]) -> list[Figure]:
-    figures = []
+def _measure(session: Session, names: list[str]) -> tuple[list[Figure], bool]:
+    """Figures, and whether all could be measured."""
+    figures, complete = [], True
     for name in names:
-        for figure in chain(ROWS[name](session), session.memory(name)):
-            print(line(figure), flush=True)
-            figures.append(figure)
-    return figures
+        try:
+            for figure in chain(ROWS[name](session), session.memory(name)):
+                print(line(figure), flush=True)
+                figures.append(figure)
+        except NodeFailed as error:
+            complete = False
+            session.peaks = {}
+            print(f"{name}: {error}", *getattr(error, "__notes__", []), sep="\n", file=sys.stderr)
+    return figures, complete
 
 
 def main() -> int:
@@ -79,13 +85,12 @@ def main() -> int:
             session = Session(
                 directory, find_programs(), arguments.rounds, arguments.seconds, arguments.size, arguments.huge
             )
-            figures = _measure(session, arguments.names or list(ROWS))
+            figures, complete = _measure(session, arguments.names or list(ROWS))
     except KeyboardInterrupt:
         return 130
-    except NodeFailed as error:
-        print(error, *getattr(error, "__notes__", []), sep="\n", file=sys.stderr)
-        return 2
     print(f"\n{markdown(figures)}")
+    if not complete:
+        return 2
     return int(any(figure.reached() is False for figure in figures))
 
 
