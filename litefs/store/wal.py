@@ -32,13 +32,14 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from litefs import ltx
 from litefs.errors import FormatError
 from litefs.sqlite.wal import FRAME_HEADER_SIZE, WAL_HEADER_SIZE, WalHeader, frame_offset, frame_size
 from litefs.store import walchain
+from litefs.store.commitframes import CommitFrames
 from litefs.store.sqlitefile import committed_size
 from litefs.store.transaction import NO_WAL, PageMap, WALPart
 from litefs.store.walchain import Chain, ChainBroken
+from litefs.store.walpages import WALPages
 
 if TYPE_CHECKING:
     from litefs.store.database import Database
@@ -71,14 +72,11 @@ class WAL:
         self._end = 0  # frames captured: the last is a commit frame
         self.behind = False  # the daemon itself has appended transactions that `end` does not count yet
         self._chain = (0, 0)  # running checksum after frame `end`
-        self._announced = (-1, 0)  # slot and commit size of the frame header written last
-        self._unmended = -1  # slot of a commit frame whose chain is not whole (yet)
-        self._mending = False  # SQLite is about to mend it
+        self._commits = CommitFrames()
         self._refused = False  # the commit frame of the transaction that is being written was refused
         self.holed = False  # the chain of checksums has a hole: recovery ends there, whatever follows
         self._overwritten: Overwritten | None = None
-        self._pages: set[int] = set()  # pages in the captured frames
-        self._pending: set[int] = set()  # those that were not seen on their way into the database file
+        self._pages = WALPages()
 
     # -------------------------------------------------------------------------------------------------- the file
 
@@ -125,8 +123,7 @@ class WAL:
 
     def _move(self, chain: Chain) -> None:
         self.end, self._chain = chain.end, chain.checksum
-        self._pages.update(chain.offsets)
-        self._pending.update(chain.offsets)
+        self._pages.add(chain.offsets)
 
     def create(self) -> None:
         """Make the (empty) file; one that exists is kept."""
@@ -151,11 +148,11 @@ class WAL:
 
     def _forget(self) -> None:
         self.end, self._chain = 0, (0, 0)
-        self._announced, self._unmended, self._mending, self._refused = (-1, 0), -1, False, False
+        self._commits.forget()
+        self._refused = False
         self._overwritten = None
         self.holed = False
         self._pages.clear()
-        self._pending.clear()
 
     def restarted(self) -> None:
         """The file header was written, or the file emptied."""
@@ -232,9 +229,9 @@ class WAL:
             self.restarted()
             await self._look_behind_header()
         elif self.header is not None:
-            if end := self._completed_commit(offset, data):
+            if end := self._commits.completed(self._fd, self.header, offset, data):
                 await self.capture(end)
-            elif end := self._filled_in(self._slot(offset), len(data)):
+            elif end := self._commits.filled_in(self._slot(offset), len(data), self.end):
                 with contextlib.suppress(ChainBroken):
                     await self._capture_chain(end)
 
@@ -253,7 +250,7 @@ class WAL:
         Raises:
             OSError: it is one, and could not be captured.
         """
-        if self._unmended >= 0 and self.header is not None:
+        if self._commits.open >= 0 and self.header is not None:
             await self.capture(None)
 
     async def adopt(self) -> None:
@@ -294,60 +291,10 @@ class WAL:
     def retract(self) -> None:
         """SQLite has discarded the transaction captured last."""
         captured = self._db.retract()
-        self._unmended = self.end - 1  # should its last frame become valid after all
+        self._commits.expect(self.end - 1)  # its last frame may become valid after all
         self.end = captured.wal_start
         if self.header is not None:
             self._chain = walchain.checksum_after(self._fd, self.header, self.end)
-
-    # --------------------------------------------------------------------------------------- is it a commit frame?
-
-    def _completed_commit(self, offset: int, data: bytes) -> int:
-        """Number of frames up to the commit frame that this write (already in the file) completes; 0 for none."""
-        assert self.header is not None
-        page_size = self.header.page_size
-        slot, within = divmod(offset - WAL_HEADER_SIZE, frame_size(page_size))
-        if within == 0 and len(data) == FRAME_HEADER_SIZE:
-            return self._header_written(slot, int.from_bytes(data[4:8], "big"))
-        if within == FRAME_HEADER_SIZE and len(data) == page_size:
-            return self._page_written(slot)
-        return self._range_written(offset, len(data))
-
-    def _header_written(self, slot: int, commit: int) -> int:
-        self._announced = (slot, commit)
-        return slot + 1 if commit and slot == self._unmended else 0
-
-    def _page_written(self, slot: int) -> int:
-        announced, commit = self._announced
-        self._announced = (-1, 0)
-        if announced != slot:
-            commit = self._commit_field(slot)
-        return slot + 1 if commit else 0
-
-    def _filled_in(self, slot: int, length: int) -> int:
-        """Content before a commit frame that was not explained may have come late: that frame's number, or 0."""
-        if self._unmended < 0 or length == FRAME_HEADER_SIZE:
-            return 0
-        end = self._unmended + 1 if slot <= self._unmended else 0
-        if slot == self.end:
-            self._unmended, self._mending = -1, False
-        return end
-
-    def _commit_field(self, slot: int) -> int:
-        assert self.header is not None
-        return walchain.commit_size(self._fd, self.header, slot + 1)
-
-    def _range_written(self, offset: int, length: int) -> int:
-        """Writes of any other shape: SQLite splits one where its sync point lies, and the kernel where a page ends."""
-        assert self.header is not None
-        size = frame_size(self.header.page_size)
-        first, within = divmod(offset - WAL_HEADER_SIZE, size)
-        if within + length <= FRAME_HEADER_SIZE:
-            return first + 1 if first == self._unmended and within + length == FRAME_HEADER_SIZE else 0
-        complete = (offset + length - WAL_HEADER_SIZE) // size
-        found = 0
-        for slot in range(max(0, first), complete):
-            found = slot + 1 if self._commit_field(slot) else found
-        return found
 
     # ------------------------------------------------------------------------------------------------- capturing
 
@@ -359,7 +306,7 @@ class WAL:
         """
         assert self.header is not None
         if limit is not None and not any(os.pread(self._fd, 16, self._offset(limit - 1) + 8)):
-            self._unmended, self._mending = limit - 1, True
+            self._commits.expect(limit - 1, mending=True)
             return
         try:
             await self._capture_chain(limit)
@@ -383,8 +330,10 @@ class WAL:
             raise
         if done:
             self._move(chain)
-            self._unmended = -1 if limit is None or chain.end >= limit else limit - 1
-            self._mending = False
+            if limit is None or chain.end >= limit:
+                self._commits.settled()
+            else:
+                self._commits.expect(limit - 1)
             if self.holed:
                 self._db.store.wal_grown.set()
 
@@ -398,7 +347,7 @@ class WAL:
         try:
             return walchain.read_chain(self._fd, self.header, self.end, self._chain, limit)
         except ChainBroken:
-            if not (self._mending and self._unmended + 1 == limit):
+            if limit is None or not self._commits.mending or self._commits.open != limit - 1:
                 raise
             chain = walchain.read_holed(self._fd, self.header, self.end, limit)
             self.holed = True
@@ -443,12 +392,13 @@ class WAL:
     def _refuse(self, end: int) -> None:
         """Make sure that a commit frame whose write is refused can never be taken for one."""
         os.pwrite(self._fd, bytes(FRAME_HEADER_SIZE), self._offset(end - 1))
-        self._announced, self._unmended, self._mending, self._refused = (-1, 0), -1, False, True
+        self._commits.forget()
+        self._refused = True
 
     async def _not_explained(self, end: int, error: ChainBroken) -> None:
         """A commit frame does not continue the chain: none to SQLite."""
         assert self.header is not None
-        self._unmended, self._mending = end - 1, False
+        self._commits.expect(end - 1)
         try:
             chain = walchain.read_chain(self._fd, self.header, 0, self.header.checksum, end)
         except ChainBroken:
@@ -469,7 +419,7 @@ class WAL:
         assert self.header is not None
         self.end = overwritten.base
         self._chain = walchain.checksum_after(self._fd, self.header, self.end)
-        self._announced, self._unmended, self._mending = (-1, 0), -1, False
+        self._commits.forget()
         try:
             if overwritten.offset < WAL_HEADER_SIZE:
                 self._chain = self.header.checksum
@@ -486,7 +436,7 @@ class WAL:
             raise
         if chain is not None:
             self._move(chain)
-        self._unmended = max(-1, overwritten.end - 1)  # what was lost may come back
+        self._commits.expect(overwritten.end - 1)  # what was lost may come back
         log.warning(
             "%s: SQLite discarded committed frames after frame %d of the WAL; continuing at %s",
             self._db.name, overwritten.base, self._db.pos,
@@ -495,38 +445,23 @@ class WAL:
     async def _leave_to_file(self) -> None:
         """All frames go: from now on the database file alone counts. In normal work it has everything."""
         db = self._db
-        lost = set()
-        if pending := {pgno for pgno in self._pending if pgno <= db.commit}:
-            fd = os.open(db.file, os.O_RDONLY | os.O_CLOEXEC)
-            try:
-                for pgno in pending - {ltx.lock_page(db.page_size)}:
-                    data = os.pread(fd, db.page_size, (pgno - 1) * db.page_size)
-                    if len(data) < db.page_size or ltx.page_checksum(pgno, data) != db.table.get(pgno):
-                        lost.add(pgno)
-            finally:
-                os.close(fd)
+        lost = self._pages.missing(db.file, db.page_size, db.commit, db.table)
         if lost:
             await self._capture_view(lost, 0)
             log.warning(
                 "%s: the WAL went before it was checkpointed: %d pages are as before; continuing at %s",
                 db.name, len(lost), db.pos,
             )  # fmt: skip
-        self._pending.clear()
 
     # ----------------------------------------------------------------------------------------------- checkpoints
 
     def is_checkpoint(self, pages: range) -> bool:
         """Whether a write of these pages to the database file can be a checkpoint."""
-        return self.end > 0 and all(pgno in self._pages for pgno in pages)
+        return self.end > 0 and pages in self._pages
 
     def checkpointed(self, pages: range, data: bytes) -> None:
         """Whole pages are about to be written to the database file while there is a WAL."""
-        size = self._db.page_size
-        for i, pgno in enumerate(pages):
-            if pgno in self._pending:
-                page = data[i * size : (i + 1) * size]
-                if ltx.page_checksum(pgno, page) == self._db.table.get(pgno):
-                    self._pending.discard(pgno)
+        self._pages.checkpointed(pages, data, self._db.page_size, self._db.table)
 
 
 def committed_size_at(path: os.PathLike[str]) -> tuple[int, int] | None:
