@@ -45,7 +45,10 @@ def _receive_exactly(sock: socket.socket, size: int) -> bytes | None:
     buffer = bytearray(size)
     view = memoryview(buffer)
     while len(view):
-        count = sock.recv_into(view)
+        try:
+            count = sock.recv_into(view)
+        except ConnectionResetError:  # the node was killed before it had read all of our answers
+            count = 0
         if count == 0:
             return None
         view = view[count:]
