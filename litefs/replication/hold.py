@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from litefs.store import Database, SnapshotInfo
 
 
+PATIENCE = 2.0
+"""Seconds to wait for a database that applications keep locked: the others wait meanwhile, and heartbeats."""
+
+
 class Hold:
     """``async with Hold(database) as snapshot``: as `Database.snapshot`, but `end` may come before the block's end.
 
@@ -56,7 +60,7 @@ class Hold:
 
     async def _keep(self) -> None:
         try:
-            async with self._database.snapshot() as self._snapshot:
+            async with self._database.snapshot(PATIENCE) as self._snapshot:
                 self._opened.set()
                 await self._over.wait()
         except Exception as error:  # for the stream, where it is waited for

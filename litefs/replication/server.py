@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from litefs.errors import DatabaseNotFound, LitefsError, ReadOnly, StreamError
+from litefs.errors import DatabaseBusy, DatabaseNotFound, LitefsError, ReadOnly, StreamError
 from litefs.ltx import EMPTY, Encoder, Header, Pos, encode
 from litefs.replication import catchup, frames, posmap
 from litefs.replication.catchup import Step
@@ -124,6 +124,7 @@ class PeerStream(AsyncIterator[bytes]):
         self._lease_id: str | None = None
         self._inside_file = False
         self._live = False
+        self._postponed: set[str] = set()  # databases that applications keep locked
         self._sleep = trio.CancelScope()
         self._pieces = self._run()
 
@@ -172,6 +173,8 @@ class PeerStream(AsyncIterator[bytes]):
                 moved: set[str] = set()
                 with trio.CancelScope(deadline=beat) as self._sleep:
                     moved = await subscription.wait()
+                if not moved:  # time for another try
+                    moved, self._postponed = self._postponed, set()
                 async with aclosing(self._catch_up(moved)) as pieces:
                     async for piece in pieces:
                         yield piece
@@ -217,9 +220,14 @@ class PeerStream(AsyncIterator[bytes]):
                     yield recent
                 else:
                     source = self._files(database, goal) if step is Step.FILES else self._snapshot(database)
-                    async with aclosing(source) as pieces:
-                        async for piece in pieces:
-                            yield piece
+                    try:
+                        async with aclosing(source) as pieces:
+                            async for piece in pieces:
+                                yield piece
+                    except DatabaseBusy as error:
+                        log.warning("cannot take a snapshot now, will try again: %s", error)
+                        self._postponed.add(name)
+                        break
                     if step is Step.SNAPSHOT:
                         break  # it may hold more than `goal`
                 step = catchup.next_step(self.positions[name], goal)

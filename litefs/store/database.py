@@ -421,14 +421,17 @@ class Database:
             return await incoming.import_database(self, source)
 
     @asynccontextmanager
-    async def snapshot(self) -> AsyncIterator[Snapshot[SnapshotInfo]]:
+    async def snapshot(self, patience: float = incoming.LOCK_TIMEOUT) -> AsyncIterator[Snapshot[SnapshotInfo]]:
         """A consistent view of the database as of one position; writers go on.
+
+        Args:
+            patience: seconds to wait for applications' locks.
 
         Raises:
             DatabaseBusy: applications kept the database locked.
             OSError: the disk failed.
         """
-        deadline = time.monotonic() + incoming.LOCK_TIMEOUT
+        deadline = time.monotonic() + patience
         with self.using_live() as live:
             try:
                 snapshot = await live.snapshot(str(self.file), str(self.wal.path), note=self._note, deadline=deadline)

@@ -1,8 +1,8 @@
 """Transactions that do not come from an application of this node: received from the primary, or imported.
 
-They are applied to the mounted database by a worker thread that behaves like any other SQLite client (`litefs.live`).
-The LTX file gets its final name while the database is locked and before its first page is written: a crash in
-between leaves a database that is behind its LTX files, and start-up brings it forward.
+They are applied to the mounted database by the client process, which behaves like any other SQLite client
+(`litefs.live`). The LTX file gets its final name while the database is locked and before its first page is written: a
+crash in between leaves a database that is behind its LTX files, and start-up brings it forward.
 """
 
 from __future__ import annotations

@@ -273,7 +273,8 @@ class Journal:
                 prepared.path.unlink(missing_ok=True)
                 raise OSError(errno.EROFS, "this node is not the primary")
             os.rename(prepared.path, self._db.ltx_dir.file(prepared.head.min_txid, prepared.head.max_txid))
-            self._db.captured(prepared.head, prepared.change, prepared.size, durable=True)
+            # Its bytes are durable, but its name only with the directory: published once that is, too.
+            self._db.captured(prepared.head, prepared.change, prepared.size)
             return
         if prepared is not None:
             prepared.path.unlink(missing_ok=True)

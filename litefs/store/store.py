@@ -43,7 +43,7 @@ class Store:
 
     Args:
         data_dir: where ``clusterid`` and ``dbs/`` are; made if missing.
-        mount_dir: where the databases are mounted; the daemon itself reads wal-indexes there.
+        mount_dir: where the databases are mounted; the client process works there.
         node_id: random, never 0; new for each process.
         compress: whether LTX files are LZ4-compressed.
         retention: how long LTX files are kept, in seconds.

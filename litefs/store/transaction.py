@@ -125,7 +125,7 @@ def header(change_commit: int, page_size: int, before: State, part: WALPart, *, 
 def write_small(path: Path, head: ltx.Header, change: Change) -> int:
     """Write the LTX file of a small transaction under its final name; its size in bytes.
 
-    A crash in the middle leaves a torn file, which start-up removes: nobody was told of the transaction yet.
+    A crash in the middle leaves a torn file, which start-up sets aside: nobody was told of the transaction yet.
 
     Raises:
         OSError: the disk is full or failed; no file is left.

@@ -114,7 +114,7 @@ class FakeDatabase:
         self.store.subscriptions.notify(self.name)
 
     @asynccontextmanager
-    async def snapshot(self) -> AsyncIterator[FakeSnapshot]:
+    async def snapshot(self, patience: float = 10.0) -> AsyncIterator[FakeSnapshot]:
         """The pages as they are now."""
         snapshot = FakeSnapshot(self)
         self.snapshots.append(snapshot)
