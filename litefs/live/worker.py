@@ -17,6 +17,7 @@ import socket
 import sys
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -157,7 +158,8 @@ def main(arguments: list[str]) -> None:
     worker = Worker()
     for sock in sockets[1:]:
         threading.Thread(target=worker.serve, args=(sock,), daemon=True).start()
-    IndexWatch(sockets[0]).run()
+    with suppress(BrokenPipeError):  # the node has ended, and will not hear what was seen
+        IndexWatch(sockets[0]).run()
     os._exit(0)
 
 
