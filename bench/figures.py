@@ -31,7 +31,7 @@ class Figure:
         unit: a key of `UNITS`.
         more: whether more is better.
         samples: contestant -> one value a round, in the order of rounds.
-        compare: whether ratios mean anything.
+        worst: whether the worst value has to reach the target, rather than the median.
     """
 
     title: str
@@ -39,7 +39,7 @@ class Figure:
     more: bool = False
     target: Target | None = None
     samples: dict[str, list[float]] = field(default_factory=dict)
-    compare: bool = True
+    worst: bool = False
 
     def add(self, contestant: str, value: float) -> None:
         """Another round's value."""
@@ -55,7 +55,8 @@ class Figure:
         if self.target is None or not self.samples.get(OURS):
             return None
         if not self.target.against:
-            value = median(self.samples[OURS])
+            values = self.samples[OURS]
+            value = (min if self.more else max)(values) if self.worst else median(values)
             return value >= self.target.value if self.more else value <= self.target.value
         ratios = self.ratios(self.target.against)
         return median(ratios) >= self.target.value if ratios else None
@@ -106,7 +107,7 @@ def _values(figure: Figure, contestant: str) -> str:
 
 
 def _ratio(figure: Figure, against: str) -> str:
-    ratios = figure.ratios(against) if figure.compare else []
+    ratios = figure.ratios(against)
     if not ratios:
         return ""
     if len(ratios) == 1:

@@ -71,7 +71,7 @@ class Session:
 
     def _peaks(self, what: str) -> Figure:
         target = None if "process" in what else Target("", MEMORY)
-        return self.peaks.setdefault(what, Figure(f"peak memory, {what}", "bytes", target=target))
+        return self.peaks.setdefault(what, Figure(f"peak memory, {what}", "bytes", target=target, worst=True))
 
     def settle(self) -> None:
         """Wait until no node has anything left to do, and the disk neither."""
