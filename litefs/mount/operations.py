@@ -362,7 +362,9 @@ class Operations(pyfuse3.Operations):
         may_write = own or self._store.writable
         if name in (special.PRIMARY, special.LAG) or kind in (Kind.POS, Kind.LOCK):
             raise ACCESS_DENIED
-        if not may_write and kind not in (Kind.WAL, Kind.SHM):
+        # On a replica a database may be opened before it has arrived: it is empty and takes no writes until then.
+        # (Waiting for it here would keep the directory locked, and with it the one who brings it.)
+        if not may_write and kind not in (Kind.DATABASE, Kind.WAL, Kind.SHM):
             raise ACCESS_DENIED
         if kind is Kind.SUPER:
             _touch(self._store.super_dir / name)
