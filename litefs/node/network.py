@@ -24,10 +24,14 @@ from litefs.http.services import Services
 from litefs.leases import Leaser
 from litefs.replication.client import ReplicationClient
 from litefs.replication.server import StreamServer
+from litefs.sqlite.walsum import page_summer
 from litefs.store.store import Store
 
 if TYPE_CHECKING:
     from prometheus_client.registry import Collector
+
+
+page_summer(4096, big_endian=False)  # brings numpy, here in a thread: the first WAL commit would wait for it
 
 
 class Network:
