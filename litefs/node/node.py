@@ -41,7 +41,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 HTTP_GRACE = 2.0  # seconds for requests under way, and for a connection that is busy with a stream's last frames
-LEASE_GRACE = 10.0  # seconds to hand the lease over, or to give it up
 MOUNT_GRACE = 1.0  # seconds for applications' requests under way, once no path leads to the mount any more
 STORE_GRACE = 60.0  # seconds to leave the databases as they should lie on disk; if they end, the next start does it
 PROMOTE_LIMIT = 30.0  # seconds for a take-over at start, from the primary's consent on

@@ -22,12 +22,12 @@ from litefs.errors import DatabaseBusy, PositionMismatch, ReadOnly
 from litefs.live import Busy, PageSet
 from litefs.live.client import InlinePages
 from litefs.ltx import CHECKSUM_FLAG, Header, Pos, Trailer
+from litefs.store.incoming import LOCK_TIMEOUT
 from litefs.store.publisher import Captured, State
 
 if TYPE_CHECKING:
     from litefs.store.database import Database
 
-LOCK_TIMEOUT = 10.0  # seconds that applications may keep a database locked
 INLINE = 4  # LTX files written in the trio thread; more go to a worker thread
 
 
@@ -54,9 +54,10 @@ class _Plan:
     def add(self, item: Small) -> None:
         """One more transaction. Raises `PositionMismatch`."""
         head, before = item.header, self.state
-        if (head.min_txid, head.pre_apply) != (before.pos.txid + 1, before.pos.checksum):
-            expected = Pos(head.min_txid - 1, head.pre_apply)
-            raise PositionMismatch(f"position mismatch on db {self.db.name!r}: {before.pos} here, {expected} expected")
+        if head.pos_before != before.pos:
+            raise PositionMismatch(
+                f"position mismatch on db {self.db.name!r}: {before.pos} here, {head.pos_before} expected"
+            )
         pages = [(pgno, bytes(data)) for pgno, data in ltx.Decoder(io.BytesIO(item.data))]
         total, new = before.pos.checksum, {}
         is_wal = before.is_wal

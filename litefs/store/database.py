@@ -91,7 +91,6 @@ class Database:
         self._primed = 0  # bytes of the WAL that the kernel has in its cache for good
         self._live_users = 0
         self._appended = 0  # bytes that the daemon wrote to the WAL since the last checkpoint
-        self._directory_dirty = False
         self._stamp = Stamp(0, 0, Pos(0, 0))  # what the saved page table is true for
 
     # --------------------------------------------------------------------------------------------------- where
@@ -317,12 +316,10 @@ class Database:
 
     def directory_changed(self) -> None:
         """A file was made or deleted in the database's directory: the next directory sync includes it."""
-        self._directory_dirty = True
         self.store.directories.add(self)
 
     def sync_directory(self) -> None:
         """Make the directory's entries durable. Blocking."""
-        self._directory_dirty = False
         sync_directory(self.path)
 
     async def save_table(self) -> None:

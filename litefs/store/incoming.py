@@ -144,9 +144,8 @@ def check(db: Database, incoming: Incoming) -> None:
     head, state = incoming.header, db.state
     if head.is_snapshot:
         return
-    if (head.min_txid, head.pre_apply) != (state.pos.txid + 1, state.pos.checksum):
-        before = Pos(head.min_txid - 1, head.pre_apply)
-        raise PositionMismatch(f"position mismatch on db {db.name!r}: {state.pos} here, {before} expected")
+    if head.pos_before != state.pos:
+        raise PositionMismatch(f"position mismatch on db {db.name!r}: {state.pos} here, {head.pos_before} expected")
     if result(incoming, db.table, state) != incoming.trailer.post_apply:
         raise PositionMismatch(
             f"transaction {ltx.format_txid(head.max_txid)} of {db.name!r} does not lead to the checksum it names"
