@@ -163,7 +163,7 @@ class WALHandle(FileHandle):
                 wal.restarted()
             self._db.appended(written)
             return written
-        if not self._db.store.writable:
+        if not self._db.writable:
             raise NOT_PRIMARY
         await wal.before_write(offset, data)
         self._db.counters.wal_writes += 1
@@ -198,7 +198,7 @@ async def truncate_wal(db: Database, size: int, own: bool, fd: int) -> None:
     """
     if size == os.fstat(fd).st_size:
         return
-    if not own and not db.store.writable:
+    if not own and not db.writable:
         raise NOT_PRIMARY
     if size == 0:
         await db.wal.before_restart(own=own)
@@ -225,7 +225,7 @@ class JournalHandle(FileHandle):
         journal = self._db.journal
         if journal.zeroes_header(offset, data):
             await journal.finalise()
-        elif not self._db.store.writable:
+        elif not self._db.writable:
             raise NOT_PRIMARY
         self._db.counters.journal_writes += 1
         written = await super().write(offset, data)

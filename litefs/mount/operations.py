@@ -483,7 +483,7 @@ class Operations(pyfuse3.Operations):
                 os.unlink(db.journal.path)
                 db.directory_changed()
             case Kind.WAL:
-                if not own and not self._store.writable and db.wal.end:
+                if not own and not db.writable and db.wal.end:
                     raise ACCESS_DENIED
                 await db.wal.before_restart(own=own)
                 db.wal.close()
@@ -498,7 +498,7 @@ class Operations(pyfuse3.Operations):
     async def _unlink_database(self, db: Database, own: bool) -> None:
         if own:
             db.remove_files()
-        elif not self._store.writable:
+        elif not db.writable:
             raise ACCESS_DENIED
         else:
             await db.drop()

@@ -116,6 +116,11 @@ class Database:
         return self.state.timestamp
 
     @property
+    def writable(self) -> bool:
+        """Whether applications on this node may change it."""
+        return self.store.writable
+
+    @property
     def exists(self) -> bool:
         """Whether there is a database file (it may be empty)."""
         return self.file.exists()
@@ -169,7 +174,7 @@ class Database:
     def _check_writable(self) -> None:
         if self.unfinished is not None:
             raise OSError(errno.EIO, "an earlier transaction from elsewhere is not applied completely yet")
-        if not self.store.writable:
+        if not self.writable:
             raise OSError(errno.EROFS, "this node is not the primary")
 
     def is_no_change(self, change: Change, page_size: int, commit: int) -> bool:

@@ -123,7 +123,7 @@ class Journal:
         if not self.active:
             return self._check_unjournaled(offset, data, copying)
         pages = _pages(offset, len(data), self._page_size)
-        if not self._db.store.writable:
+        if not self._db.writable:
             self._check_restoring(pages, data, self._page_size)
         self._touch(pages)
         return False
@@ -149,7 +149,7 @@ class Journal:
     def _check_unjournaled(self, offset: int, data: bytes, copying: bool) -> bool:
         db = self._db
         capture = db.store.capture_unjournaled
-        if not db.store.writable:
+        if not db.writable:
             raise OSError(errno.EROFS, f"{db.name}: this node is not the primary")
         if db.wal.end > 0:
             self._check_checkpoint(offset, data)
@@ -234,7 +234,7 @@ class Journal:
 
         A failure is no error here: finalising tries again and reports it.
         """
-        if not self.active or not (self._dirty or self._resized) or not self._db.store.writable:
+        if not self.active or not (self._dirty or self._resized) or not self._db.writable:
             return
         self._discard_prepared()
         generation = self._generation
@@ -269,7 +269,7 @@ class Journal:
     async def _capture(self) -> None:
         prepared, self._prepared = self._prepared, None
         if prepared is not None and self._still_good(prepared):
-            if not self._db.store.writable:
+            if not self._db.writable:
                 prepared.path.unlink(missing_ok=True)
                 raise OSError(errno.EROFS, "this node is not the primary")
             os.rename(prepared.path, self._db.ltx_dir.file(prepared.head.min_txid, prepared.head.max_txid))

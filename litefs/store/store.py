@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import re
 import secrets
+import time
 from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -36,6 +38,11 @@ IDLE_PRIMARY = (
 )
 IDLE_REPLICA = 60.0
 LEAVE_LIMIT = 5.0  # seconds to close all of them at the end
+
+
+def clock() -> float:
+    """Seconds that also pass while the machine is suspended; what the time of a lease is measured by."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 class Store:
@@ -69,7 +76,8 @@ class Store:
         self.node_id = node_id or secrets.randbits(63) | 1
         self.compress = compress
         self.capture_unjournaled = capture_unjournaled
-        self.writable = False
+        self._writable = False
+        self._writable_until = math.inf
         self.events = EventHub()
         self.subscriptions = Subscriptions()
         self.directories: set[Database] = set()  # with entries that are not durable yet
@@ -232,9 +240,19 @@ class Store:
         """A database's wal-index was deleted."""
         self._durability.index_gone(db)
 
-    def set_writable(self, value: bool) -> None:
-        """Whether this node may commit. Taking it away refuses every commit from this moment on."""
-        self.writable = value
+    @property
+    def writable(self) -> bool:
+        """Whether this node may commit: it is the primary, and the time of its lease has not run out."""
+        return self._writable and (self._writable_until == math.inf or clock() < self._writable_until)
+
+    def set_writable(self, value: bool, *, until: float = math.inf) -> None:
+        """Say whether this node may commit. Taking it away refuses every commit from this moment on.
+
+        Args:
+            value: whether it may.
+            until: time of `clock` from which on it may not, whoever is there to say so.
+        """
+        self._writable, self._writable_until = value, until
 
     # ------------------------------------------------------------------------------------------------- life cycle
 
