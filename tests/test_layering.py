@@ -16,7 +16,8 @@ LAYERS = [
     {"ltx", "sqlite"},
     {"live"},
     {"store"},
-    {"supervisor", "cluster", "http", "mount", "replication"},
+    {"replication"},
+    {"supervisor", "cluster", "http", "mount"},
     {"node"},
     {"cli"},
 ]

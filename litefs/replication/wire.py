@@ -80,9 +80,15 @@ def split_url(url: str) -> SplitResult:
 
 @asynccontextmanager
 async def post_http1(
-    url: str, path: str, body: bytes, headers: Mapping[str, str], tls: ssl.SSLContext | None = None
+    url: str,
+    path: str,
+    body: bytes,
+    headers: Mapping[str, str],
+    tls: ssl.SSLContext | None = None,
+    *,
+    method: str = "POST",
 ) -> AsyncIterator[Response]:
-    """POST over HTTP/1.1 on a connection of its own.
+    """POST, or another method, over HTTP/1.1 on a connection of its own.
 
     Args:
         url: where to; only scheme, host and port are used.
@@ -95,7 +101,7 @@ async def post_http1(
     stream = await _connect(parts, tls)
     try:
         response = _Http1Response(stream, _authority(parts))
-        await response.request(path, body, headers)
+        await response.request(method, path, body, headers)
         yield response
     finally:
         await trio.aclose_forcefully(stream)
@@ -155,10 +161,10 @@ class _Http1Response:
         self._http = h11.Connection(h11.CLIENT)
         self._chunked: ChunkedBody | None = None
 
-    async def request(self, path: str, body: bytes, headers: Mapping[str, str]) -> None:
+    async def request(self, method: str, path: str, body: bytes, headers: Mapping[str, str]) -> None:
         """Send the request and read the head of the answer."""
         fields = [("Host", self._authority), ("Content-Length", str(len(body))), *headers.items()]
-        request = h11.Request(method="POST", target=path, headers=fields)
+        request = h11.Request(method=method, target=path, headers=fields)
         out = [self._http.send(request), self._http.send(h11.Data(data=body)), self._http.send(h11.EndOfMessage())]
         try:
             with trio.fail_after(SILENCE):
@@ -222,8 +228,10 @@ def silent() -> StreamError:
 
 
 @asynccontextmanager
-async def post_http2(url: str, path: str, body: bytes, headers: Mapping[str, str]) -> AsyncIterator[Response]:
-    """POST over HTTP/2 with prior knowledge and without TLS, which is all that Go LiteFS speaks.
+async def post_http2(
+    url: str, path: str, body: bytes, headers: Mapping[str, str], *, method: str = "POST"
+) -> AsyncIterator[Response]:
+    """POST, or another method, over HTTP/2 with prior knowledge and without TLS, which is all that Go LiteFS speaks.
 
     Raises:
         StreamError: no connection, no answer, or not HTTP/2.
@@ -234,7 +242,7 @@ async def post_http2(url: str, path: str, body: bytes, headers: Mapping[str, str
     base = f"http://{_authority(parts)}"
     timeout = httpx.Timeout(SILENCE, connect=CONNECT_TIMEOUT)
     async with httpx.AsyncClient(http1=False, http2=True, timeout=timeout, trust_env=False) as client:
-        request = client.build_request("POST", base + path, content=body, headers=dict(headers))
+        request = client.build_request(method, base + path, content=body, headers=dict(headers))
         try:
             answer = await client.send(request, stream=True)
         except (httpx.HTTPError, OSError) as error:
