@@ -9,6 +9,7 @@ KERNEL_COMMANDS: tuple[CommandSpec, ...] = (
     CommandSpec("run", "litefs.cli.run:command", "run a command, with the halt lock or after a promotion if asked to"),
     CommandSpec("import", "litefs.cli.import_:command", "replace a database by a SQLite file"),
     CommandSpec("export", "litefs.cli.export:command", "write a consistent copy of a database to a file"),
+    CommandSpec("branches", "litefs.cli.branches:command", "list, export, discard what the cluster went on without"),
     CommandSpec("config", "litefs.cli.config:command", "check, show or describe litefs.yml"),
     CommandSpec("plugins", "litefs.cli.plugins:command", "list installed plugins"),
     CommandSpec("version", "litefs.cli.version:command", "print the version"),

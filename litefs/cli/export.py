@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from typing import BinaryIO
 
 import click
 
 from litefs.cli.api import DEFAULT_URL, APIError
 from litefs.cli.flags import flag, go_command
+from litefs.cli.replacing import replacing
 from litefs.cli.transfers import Transfers, duration, progress_bar
 from litefs.errors import FormatError
 from litefs.http import database_file
@@ -27,30 +26,10 @@ def command(name: str, url: str, path: str) -> None:
     A file that is there already is replaced once the copy is complete.
     """
     started = time.monotonic()
-    with Transfers(url) as node, _replacing(path) as file, progress_bar(f"exporting {name}") as start:
+    with Transfers(url) as node, replacing(path) as file, progress_bar(f"exporting {name}") as start:
         node.export_database(name, file, start)
         _check_complete(file)
     print(f'Export of database "{name}" in {duration(time.monotonic() - started)}')
-
-
-@contextmanager
-def _replacing(path: str) -> Iterator[BinaryIO]:
-    """A file that takes the place of `path` when the block ends well, and otherwise leaves everything as it was."""
-    temporary = f"{path}.tmp"
-    try:
-        with open(temporary, "wb+") as file:
-            yield file
-            os.fsync(file.fileno())
-        # A journal or WAL of the old file would be applied to the new one: they go with it, not earlier.
-        for suffix in ("-journal", "-wal", "-shm"):
-            with suppress(FileNotFoundError):
-                os.unlink(path + suffix)
-        os.replace(temporary, path)
-    except BaseException:
-        with suppress(OSError):
-            os.unlink(temporary)
-        raise
-    _sync_directory(os.path.dirname(path) or ".")
 
 
 def _check_complete(file: BinaryIO) -> None:
@@ -62,11 +41,3 @@ def _check_complete(file: BinaryIO) -> None:
         raise APIError("the node sent an incomplete database", str(error)) from None
     if size != os.fstat(file.fileno()).st_size:
         raise APIError("the node sent more than the database", "see its log")
-
-
-def _sync_directory(path: str) -> None:
-    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)

@@ -22,6 +22,7 @@ from litefs.live import Busy, PageSet
 from litefs.live.client import InlinePages, LTXPages
 from litefs.ltx import CHECKSUM_FLAG, Header, Pos, Trailer
 from litefs.store import sqlitefile
+from litefs.store.keeping import Keeping
 from litefs.store.ltxsync import sync_directory, sync_file
 from litefs.store.pagetable import PageTable, xor_of
 from litefs.store.publisher import Captured, State
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
 
 IN_MEMORY = 1 << 20  # bytes: LTX files up to here are decoded in one piece, in the trio thread
 LOCK_TIMEOUT = 10.0  # seconds that applications may keep a database locked
-BRANCHES = 10  # branches that lost, kept per database
 
 
 @dataclass(slots=True)
@@ -95,16 +95,19 @@ async def apply(db: Database, incoming: Incoming) -> Pos:
     head = incoming.header
     if not incoming.local and head.is_snapshot:
         await trio.to_thread.run_sync(sync_file, incoming.path)
+    keeping = Keeping(db, incoming) if head.is_snapshot else None
     quick = not (incoming.local or head.is_snapshot or db.publisher.in_doubt)
     if quick:
         place(db, incoming)  # nobody else can move the position of a replica: no need to ask under the lock
 
-    def ask(index_header: bytes) -> str:
+    async def ask(index_header: bytes) -> str:
         db.settle_doubt(index_header)
-        place(db, incoming)
+        await _place_under_lock(db, incoming, keeping)
         return str(incoming.path)
 
     try:
+        if keeping is not None:
+            await keeping.prepare()
         with db.using_live() as live:
             deadline = time.monotonic() + LOCK_TIMEOUT
             await live.apply(incoming.page_set(), deadline=deadline, ask=None if quick else ask)
@@ -115,8 +118,27 @@ async def apply(db: Database, incoming: Incoming) -> Pos:
         if incoming.placed:
             db.unfinished = partial(again, db, incoming)
         raise
+    finally:
+        if keeping is not None:
+            with trio.CancelScope(shield=True):
+                await keeping.close()
     settle(db, incoming)
     return incoming.pos
+
+
+async def _place_under_lock(db: Database, incoming: Incoming, keeping: Keeping | None) -> None:
+    """Give the LTX file its name; a snapshot replaces everything, so what is here is kept as a branch before."""
+    check(db, incoming)
+    if keeping is None:
+        move(db, incoming)
+        return
+    try:
+        await keeping.complete()
+        place(db, incoming)
+    except BaseException:
+        keeping.undo()
+        raise
+    keeping.done()
 
 
 async def again(db: Database, incoming: Incoming) -> None:
@@ -167,9 +189,6 @@ def result(incoming: Incoming, table: PageTable, state: State) -> int:
 def place(db: Database, incoming: Incoming) -> None:
     """Under the database's lock: last checks, then the LTX file gets its name."""
     check(db, incoming)
-    head = incoming.header
-    if head.is_snapshot:
-        set_branch_aside(db)
     move(db, incoming)
 
 
@@ -185,20 +204,6 @@ def unplace(db: Database, incoming: Incoming) -> None:
     if incoming.temporary is not None:
         os.replace(incoming.path, incoming.temporary)
         incoming.path, incoming.temporary = incoming.temporary, None
-
-
-def set_branch_aside(db: Database) -> None:
-    """A snapshot replaces everything: what is here may be a branch that lost, so its LTX files are kept."""
-    ranges = db.ltx_dir.ranges()
-    if not ranges:
-        return
-    branches = db.path / "branches"
-    name = str(db.pos).replace("/", "-")
-    db.ltx_dir.set_aside(ranges, branches / name)
-    for old in sorted(branches.iterdir(), key=lambda path: path.stat().st_mtime)[:-BRANCHES]:
-        for path in old.iterdir():
-            path.unlink()
-        old.rmdir()
 
 
 def settle(db: Database, incoming: Incoming) -> None:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import logging
 import os
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,8 +22,10 @@ from litefs.errors import FormatError, LTXError
 from litefs.ltx import Pos
 from litefs.sqlite import freelist
 from litefs.sqlite.journal import Journal, is_finalised
-from litefs.store import pagetable, superjournal, transaction
+from litefs.store import branches, pagetable, superjournal, transaction
+from litefs.store.branches import Branch, Reason
 from litefs.store.image import Image, WALTransaction
+from litefs.store.ltxdir import Range
 from litefs.store.ltxsync import sync_directory, sync_files
 from litefs.store.pagetable import PageTable, Stamp
 from litefs.store.publisher import State
@@ -100,12 +103,19 @@ class _Recovery:
     def _delete(self, name: str) -> None:
         (self._path / name).unlink(missing_ok=True)
 
-    def _aside(self, path: Path, why: str, level: int = logging.ERROR) -> None:
-        directory = self._path / "aside"
-        directory.mkdir(exist_ok=True)
-        target = directory / f"{time.time_ns()}-{path.name}"
-        os.replace(path, target)
-        log.log(level, "%s: %s; kept as %s", self._db.name, why, target)
+    def _keep_torn(self, item: Range, why: str) -> None:
+        path = self._ltx.file(*item)
+        branch = branches.begin(self._db.store.data_dir, self._description(Reason.TORN, why))
+        os.replace(path, branch.path / path.name)
+        branch = branches.publish(branch, *item)
+        log.warning("%s: newest LTX file is not whole: %s; kept as branch %s", self._db.name, why, branch.name)
+
+    def _description(self, reason: Reason, note: str) -> Branch:
+        store = self._db.store
+        return Branch(
+            database=self._db.name, reason=reason.value, time=branches.now(), note=note,
+            node=f"{store.node_id:016X}", hostname=os.uname().nodename, cluster_id=store.cluster_id,
+        )  # fmt: skip
 
     def _find_newest(self) -> None:
         """The newest LTX file that is whole says where the database is."""
@@ -119,7 +129,7 @@ class _Recovery:
                     raise LTXError(f"{path.name}: holds transactions {head.min_txid} to {head.max_txid}")
             except LTXError as error:
                 # A kill in the middle of writing it does that; the transaction is in the WAL, or in the database.
-                self._aside(path, f"newest LTX file is not whole: {error}", logging.WARNING)
+                self._keep_torn(newest, str(error))
                 self._ltx.forget(newest)
             else:
                 pos = Pos(head.max_txid, trailer.post_apply)
@@ -382,11 +392,20 @@ class _Recovery:
 
     def _set_database_aside(self, image: Image) -> None:
         image.close()  # what is kept must stay as it is
-        for name in ("database", "wal"):
-            path = self._path / name
-            if path.exists():
-                self._aside(path, "the database does not fit its LTX files and is damaged")
-        self._ltx.set_aside(self._ltx.ranges(), self._path / "aside" / f"ltx-{time.time_ns()}")
+        state = self._state
+        branch = self._description(Reason.DAMAGED, "the database does not fit its LTX files and is damaged")
+        branch = replace(branch, tip=str(state.pos), page_size=state.page_size, pages=state.commit)
+        branch = branches.begin(self._db.store.data_dir, replace(branch, tip_time=branches.stamp(state.timestamp)))
+        for name, kept in (("database", branches.COPY), ("wal", f"{branches.COPY}-wal")):
+            if (self._path / name).exists():
+                os.replace(self._path / name, branch.path / kept)
+        ranges = self._ltx.ranges()
+        self._ltx.set_aside(ranges, branch.path)
+        branch = branches.publish(branch, min((low for low, _ in ranges), default=state.pos.txid), state.pos.txid)
+        log.error(
+            "%s: the database does not fit its LTX files and is damaged; kept as branch %s",
+            self._db.name, branch.name,
+        )  # fmt: skip
         self._delete("checksums")
         self._state, self._table, self._stamp = State(), PageTable(), Stamp(0, 0, Pos(0, 0))
 

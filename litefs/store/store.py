@@ -17,6 +17,7 @@ import trio
 from litefs.errors import BadName, DatabaseNotFound, StoreError
 from litefs.live.client import ClientProcess
 from litefs.ltx import Pos
+from litefs.store import branches, nodeids
 from litefs.store.database import Database
 from litefs.store.durability import Durability
 from litefs.store.events import EventHub
@@ -28,7 +29,7 @@ from litefs.store.subscription import Subscription, Subscriptions
 
 log = logging.getLogger(__name__)
 
-CLUSTER_ID = re.compile(r"LFSC[0-9A-F]{16}")
+CLUSTER_ID = re.compile(r"LFSC[!-~]{16}")  # LiteFS makes hexadecimal ones, and takes any
 SAVE_CHECK = 1.0  # seconds between looks for databases whose page table should be saved
 SAVE_INTERVAL = 30.0  # seconds after which it is, if they have moved
 SAVE_AFTER = 2000  # transactions after which it is
@@ -92,6 +93,8 @@ class Store:
         self._retention = Retention(self, retention, retention_interval, backup=backup)
         self.dbs_dir.mkdir(parents=True, exist_ok=True)
         self.super_dir.mkdir(exist_ok=True)
+        branches.sweep(self.data_dir)
+        nodeids.remember(self.data_dir, self.node_id)
         self.cluster_id = self._read_cluster_id()
 
     # ----------------------------------------------------------------------------------------------- directories
@@ -125,7 +128,7 @@ class Store:
             StoreError: not a cluster ID, or the node belongs to another cluster.
         """
         if not CLUSTER_ID.fullmatch(value):
-            raise StoreError(f"invalid cluster id: {value!r}", "expected LFSC and 16 hexadecimal digits")
+            raise StoreError(f"invalid cluster id: {value!r}", "expected LFSC and 16 more characters")
         if self.cluster_id not in ("", value):
             raise StoreError(f"cannot change cluster id from {self.cluster_id} to {value}")
         if self.cluster_id != value:

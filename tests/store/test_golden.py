@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from litefs.ltx import EMPTY, Pos
+from litefs.store import branches
 from tests.support import chain
 from tests.support.nodes import Node
 
@@ -75,7 +76,7 @@ def test_after_a_crash(make_node: MakeNode, case: str) -> None:
         assert pos.txid == expected.txid + 1
     assert not node.files("app.db").joinpath("wal").exists()
     assert not node.files("app.db").joinpath("journal").exists()
-    assert not node.files("app.db").joinpath("aside").exists()
+    assert not branches.branches(node.data)
 
 
 @pytest.mark.parametrize("case", ["crash-wal-tail", "crash-journal"])

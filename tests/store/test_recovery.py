@@ -16,7 +16,8 @@ import pytest
 from litefs import ltx
 from litefs.ltx import EMPTY, Pos
 from litefs.sqlite.journal import MAGIC, JournalHeader, record_checksum
-from litefs.store import pagetable
+from litefs.store import branches, pagetable
+from litefs.store.branches import Branch
 from litefs.store.database import Database
 from litefs.store.pagetable import PageTable, Stamp
 from litefs.store.publisher import State
@@ -57,8 +58,8 @@ class Case:
         assert stamp.pos == (state.pos if state.commit else stamp.pos)
         return state
 
-    def aside(self) -> list[str]:
-        return [path.name for path in (self.files / "aside").iterdir()] if (self.files / "aside").exists() else []
+    def aside(self) -> list[Branch]:
+        return branches.branches(self.data)
 
     def check(self, pos: Pos, image: bytes) -> None:
         """Recovery leads to this position and content, and a second one changes nothing."""
@@ -151,7 +152,8 @@ def test_torn_newest_file(case: Case, make: Callable[[Case], Scratch]) -> None:
         shutil.copytree(saved, case.data)
         newest.write_bytes(whole[:size])
         case.check(pos, image)  # made anew from the database
-        assert [name for name in case.aside() if name.endswith(newest.name)]
+        assert [branch.reason for branch in case.aside()] == ["torn"]
+        assert (case.aside()[0].path / newest.name).read_bytes() == whole[:size]
 
 
 def test_flipped_bits_in_the_newest_file(case: Case) -> None:
@@ -177,7 +179,7 @@ def test_the_newest_file_names_other_transactions(case: Case) -> None:
     newest = case.files / "ltx" / ltx.filename(pos.txid, pos.txid)
     newest.rename(case.files / "ltx" / ltx.filename(pos.txid + 5, pos.txid + 5))
     case.check(pos, image)
-    assert case.aside()[0].endswith(ltx.filename(pos.txid + 5, pos.txid + 5))
+    assert case.aside()[0].ranges() == [(pos.txid + 5, pos.txid + 5)]
 
 
 def test_bad_newest_file_of_a_database_that_was_never_saved_elsewhere(
@@ -489,10 +491,12 @@ def test_damaged_database_is_set_aside(case: Case, caplog: pytest.LogCaptureFixt
     broken[8192:16384] = os.urandom(8192)
     case.history.place(bytes(broken))
     assert case.recover().pos == Pos(0, 0)
-    kept = [path for path in (case.files / "aside").iterdir() if path.name.endswith("-database")]
-    assert kept[0].read_bytes() == broken
-    assert str(kept[0]) in caplog.text
-    assert len(list((case.files / "aside").glob("ltx-*/*.ltx"))) == 2
+    (kept,) = case.aside()
+    assert kept.reason == "damaged"
+    assert kept.copy.read_bytes() == broken
+    assert kept.name in caplog.text
+    assert len(kept.ranges()) == 2
+    assert branches.is_exportable(kept)
     assert case.recover().pos == Pos(0, 0)
 
 
