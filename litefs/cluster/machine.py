@@ -21,6 +21,7 @@ import trio
 
 from litefs.errors import LeaseError, LitefsError
 from litefs.leases import FOREVER, HandoffNotSupported, Lease, LeaseExpired, LeaseHeld, LeaseUnavailable, PrimaryInfo
+from litefs.store.store import clock
 
 if TYPE_CHECKING:
     from litefs.cluster.role import Role
@@ -32,6 +33,9 @@ log = logging.getLogger(__name__)
 
 RENEW_RETRY = 1.0
 """Seconds between tries to renew a lease whose backend does not answer."""
+
+LOOK = 1.0
+"""Seconds after which the clock is looked at again: it goes on while the machine is suspended, trio's does not."""
 
 RELEASE_LIMIT = 2.0
 """Seconds that giving the lease up may take at shutdown."""
@@ -60,6 +64,7 @@ class RoleMachine:
         streams: ended when this node is no longer primary.
         make_follower: called once, when there is a primary to follow.
         reconnect_delay: seconds between two looks for a primary.
+        clock: by which the time of a lease is measured, in seconds.
     """
 
     def __init__(
@@ -71,6 +76,7 @@ class RoleMachine:
         make_follower: Callable[[], Follower],
         *,
         reconnect_delay: float = 1.0,
+        clock: Callable[[], float] = clock,
     ) -> None:
         self._store = store
         self._role = role
@@ -79,6 +85,7 @@ class RoleMachine:
         self._make_follower = make_follower
         self._follower: Follower | None = None
         self._reconnect_delay = reconnect_delay
+        self._clock = clock
         self._lease: Lease | None = None
         self._handed_over = trio.Event()
         self._stepping_down = trio.CancelScope()
@@ -153,7 +160,7 @@ class RoleMachine:
             return None
         if lease_id is not None:
             log.info("%s: acquiring existing lease from handoff", self._node)
-            started = trio.current_time()
+            started = self._clock()
             return await self._leaser.acquire_existing(lease_id), started
         primary = await self._leaser.primary()
         if primary is not None and not self._is_self(primary):
@@ -166,7 +173,7 @@ class RoleMachine:
             text = '%s: cannot become primary, local node has no cluster ID and "%s" lease already initialized with '
             log.error(text + "cluster ID %s", self._node, self._leaser.type, existing)
             return None
-        started = trio.current_time()
+        started = self._clock()
         try:
             return await self._leaser.acquire(), started
         except LeaseHeld as error:
@@ -216,7 +223,7 @@ class RoleMachine:
         try:
             await self._settle_cluster_id()
             with trio.CancelScope() as self._stepping_down:
-                self._store.set_writable(True)
+                self._store.set_writable(True, until=started + lease.ttl)
                 self._role.lead()
                 await self._keep(lease, started)
         except (LitefsError, OSError) as error:
@@ -272,20 +279,26 @@ class RoleMachine:
         if lease.ttl == FOREVER:
             await trio.sleep_forever()
         while True:
-            await trio.sleep_until(started + lease.ttl / 2)
+            await self._sleep_until(started + lease.ttl / 2)
             started = await self._renew(lease, started + lease.ttl)
+            self._store.set_writable(True, until=started + lease.ttl)
+
+    async def _sleep_until(self, moment: float) -> None:
+        """Trio's sleep does not count the time for which the machine is suspended: so never sleep for long."""
+        while (left := moment - self._clock()) > 0:
+            await trio.sleep(min(left, LOOK))
 
     async def _renew(self, lease: Lease, deadline: float) -> float:
         """Renew before the deadline; the time at which the successful request was sent."""
-        with trio.move_on_at(deadline):
+        with trio.move_on_after(max(0.0, deadline - self._clock())):
             while True:
-                started = trio.current_time()
+                started = self._clock()
                 try:
                     await lease.renew()
                     return started
                 except LeaseUnavailable as error:
                     log.warning("%s: lease renewal error, retrying: %s", self._node, error)
-                if trio.current_time() + RENEW_RETRY >= deadline:
+                if self._clock() + RENEW_RETRY >= deadline:
                     break
                 await trio.sleep(RENEW_RETRY)
         raise LeaseExpired("the lease could not be renewed in time")

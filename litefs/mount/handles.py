@@ -7,6 +7,7 @@ import os
 
 import trio
 
+from litefs.ltx import Pos
 from litefs.store.database import Database
 
 NOT_PRIMARY = OSError(errno.EACCES, "this node is not the primary")
@@ -150,6 +151,7 @@ class WALHandle(FileHandle):
     def __init__(self, db: Database, own: bool) -> None:
         super().__init__(db.wal.path, own)
         self._db = db
+        self._committed = Pos(0, 0)  # where its last write led, if that was a commit
 
     async def write(self, offset: int, data: bytes) -> int:
         if not self.alive:
@@ -169,9 +171,12 @@ class WALHandle(FileHandle):
         self._db.counters.wal_writes += 1
         if offset == 0:
             self._db.wal_restarted()
+        before = self._db.pos
         written = await super().write(offset, data)
         if written == len(data):
             await wal.after_write(offset, data)
+        if self._db.pos != before:
+            self._committed = self._db.pos
         return written
 
     async def fsync(self) -> None:
@@ -182,6 +187,16 @@ class WALHandle(FileHandle):
             await self._db.sync_wal()
         else:
             await super().fsync()
+        self._check_commit()
+
+    def _check_commit(self) -> None:
+        """Under synchronous=FULL a commit ends with this sync: not if the lease ran out since its last frame.
+
+        SQLite then discards the transaction, and it is found out as for a writer that died.
+        """
+        doubtful = self._db.publisher.in_doubt
+        if doubtful is not None and doubtful.state.pos == self._committed and not self._db.writable:
+            raise NOT_PRIMARY
 
     async def truncate(self, size: int) -> None:
         if self.alive:

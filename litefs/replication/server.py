@@ -153,13 +153,21 @@ class PeerStream(AsyncIterator[bytes]):
             try:
                 async with aclosing(self._serve()) as pieces:
                     async for piece in pieces:
+                        self._check_lease()
                         yield piece
+            except ReadOnly as error:
+                log.info("stream to node %016X ends: %s", self.peer_id, error)
             except (LitefsError, OSError, PipeTimeout) as error:
                 log.error("cannot stream to node %016X: %s", self.peer_id, error)
             if not self._inside_file:  # there, only the missing rest can tell the replica that something is wrong
                 yield frames.END
         finally:
             self._server._open.discard(self)
+
+    def _check_lease(self) -> None:
+        """Nothing is sent once the lease is over, told so or not: another node may be primary by now."""
+        if not self._store.writable and self._lease_id is None:
+            raise ReadOnly("lease expired")
 
     async def _serve(self) -> AsyncGenerator[bytes, None]:
         async with self._store.subscribe(self._names) as subscription:

@@ -159,17 +159,28 @@ class Database:
             change = await trio.to_thread.run_sync(transaction.examine, pages, commit, self.table, self.state)
         if self.is_no_change(change, pages.page_size, commit):
             return
-        self._check_writable()
         head = self.ltx_header(pages.page_size, commit, part)
         final = self.ltx_dir.file(head.min_txid, head.max_txid)
         if pages.size <= transaction.SMALL:
+            await self.store.gate.passing()
+            self._check_writable()
             size = transaction.write_small(final, head, change)
         else:
-            temporary = self.ltx_dir.temporary()
-            size = await trio.to_thread.run_sync(transaction.write_large, temporary, head, change, pages)
+            self._check_writable()
+            size = await self._write_large(final, head, change, pages)
+        self.captured(head, change, size, frames=frames)
+
+    async def _write_large(self, final: Path, head: ltx.Header, change: Change, pages: PageMap) -> int:
+        temporary = self.ltx_dir.temporary()
+        size = await trio.to_thread.run_sync(transaction.write_large, temporary, head, change, pages)
+        try:
+            await self.store.gate.passing()
             self._check_writable()  # the lease may be gone by now
             os.replace(temporary, final)
-        self.captured(head, change, size, frames=frames)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+        return size
 
     def _check_writable(self) -> None:
         if self.unfinished is not None:
@@ -196,21 +207,36 @@ class Database:
     def captured(
         self, head: ltx.Header, change: Change, size: int, *, frames: tuple[int, int] = (0, 0), durable: bool = False
     ) -> None:
-        """The transaction's LTX file is in place: move the position."""
+        """The transaction's LTX file is in place: move the position.
+
+        Raises:
+            OSError: EROFS when the time of the lease ran out while it was captured; it is taken back, with its file.
+        """
         before = self.state
         is_wal = before.is_wal if change.is_wal is None else change.is_wal
         self.state = State(Pos(head.max_txid, change.post_apply), head.page_size, head.commit, head.timestamp, is_wal)
         in_doubt = frames[1] > 0 and self.shm_users > 0
-        undo = self._undo(before, head, change) if in_doubt else []
+        undo = self._undo(before, head, change)
         self._move_table(before, head, change)
         self.ltx_dir.add(head.min_txid, head.max_txid, size)
         self.counters.commits += 1
         self.publisher.add(Captured(self.state, before, *frames, undo, accepted=not in_doubt, durable=durable))
         if durable:
             self._synced = max(self._synced, head.max_txid) if self._synced == head.max_txid - 1 else self._synced
+        self._confirm()
         self.position_moved()
         if len(self.publisher):
             self.store.pending(self)
+
+    def _confirm(self) -> None:
+        """The last look at the lease before the commit is answered, which the caller does without an await.
+
+        The process may have stood still for longer than the lease at any point before, and another node may be primary.
+        """
+        if not self.writable:
+            self.retract("the lease ran out while it was captured")
+            self._check_writable()
+        self.publisher.confirm()
 
     def _undo(self, before: State, head: ltx.Header, change: Change) -> list[tuple[int, int]]:
         undo = [(pgno, self.table.get(pgno)) for pgno, _ in change.checksums]
@@ -225,11 +251,11 @@ class Database:
         if head.commit < before.commit:
             self.table.truncate(head.commit)
 
-    def retract(self) -> Captured:
-        """Take back the transaction in doubt: SQLite has discarded it."""
+    def retract(self, reason: str = "discarded by SQLite") -> Captured:
+        """Take back the newest transaction: it is in doubt and SQLite has discarded it, or it was never answered."""
         captured = self.publisher.retract()
         txid = captured.state.pos.txid
-        log.debug("%s: retracting transaction %s, discarded by SQLite", self.name, ltx.format_txid(txid))
+        log.debug("%s: retracting transaction %s: %s", self.name, ltx.format_txid(txid), reason)
         self.ltx_dir.remove((txid, txid))
         if captured.state.page_size != captured.before.page_size:
             self.table.clear()
@@ -539,6 +565,7 @@ class Database:
             OSError: EROFS when this node may not write, or what the disk says; nothing was deleted.
         """
         await self.flush_ltx()
+        await self.store.gate.passing()
         self._check_writable()
         if self.state.commit:
             await self.capture_deletion()
@@ -550,6 +577,7 @@ class Database:
         Raises:
             OSError: EROFS when this node may not write, or what the disk says; nothing was captured.
         """
+        await self.store.gate.passing()
         self._check_writable()
         head = self.ltx_header(self.state.page_size, 0)
         change = Change(post_apply=EMPTY, is_wal=False)

@@ -102,6 +102,8 @@ async def apply(db: Database, incoming: Incoming) -> Pos:
 
     async def ask(index_header: bytes) -> str:
         db.settle_doubt(index_header)
+        if incoming.local:
+            await db.store.gate.passing()
         await _place_under_lock(db, incoming, keeping)
         return str(incoming.path)
 
@@ -278,6 +280,7 @@ async def import_database(db: Database, source: Path) -> Pos:
         if current[0].header.min_txid != db.pos.txid + 1:
             current[0].path.unlink()  # applications went on writing meanwhile; now they wait
             current[0] = await trio.to_thread.run_sync(build_import, db, source)
+        await db.store.gate.passing()
         if not db.store.writable:
             raise ReadOnly("node is not primary")
         move(db, current[0])
@@ -295,4 +298,6 @@ async def import_database(db: Database, source: Path) -> Pos:
             raise DatabaseBusy(str(error)) from None
         raise
     settle(db, current[0])
+    if not db.store.writable:
+        raise ReadOnly("the lease ran out during the import: the next primary's content will replace it")
     return db.pos

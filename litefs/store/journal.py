@@ -267,6 +267,7 @@ class Journal:
         return Prepared(generation, head, change, path, size)
 
     async def _capture(self) -> None:
+        await self._db.store.gate.passing()
         prepared, self._prepared = self._prepared, None
         if prepared is not None and self._still_good(prepared):
             if not self._db.writable:

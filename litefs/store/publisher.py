@@ -37,7 +37,7 @@ class Captured:
     before: State
     wal_start: int = 0  # frames of the WAL before it
     wal_end: int = 0  # frames of the WAL up to its commit frame; 0 when it did not come through the WAL
-    undo: list[tuple[int, int]] = field(default_factory=list)  # (page, checksum before), to take it back
+    undo: list[tuple[int, int]] = field(default_factory=list)  # (page, checksum before), while it can be taken back
     accepted: bool = False
     durable: bool = False
 
@@ -67,6 +67,11 @@ class Publisher:
         self._queue.append(captured)
         self._advance()
 
+    def confirm(self) -> None:
+        """The newest transaction is about to be answered: only SQLite can take it back from now on."""
+        if self._queue and self._queue[-1].accepted:
+            self._queue[-1].undo.clear()
+
     def accept(self) -> None:
         """SQLite considers everything captured so far committed."""
         if self._queue and not self._queue[-1].accepted:
@@ -83,7 +88,7 @@ class Publisher:
         self._advance()
 
     def retract(self) -> Captured:
-        """Take back the newest transaction: SQLite discarded it."""
+        """Take back the newest transaction."""
         return self._queue.pop()
 
     def _advance(self) -> None:

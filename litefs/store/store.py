@@ -21,6 +21,7 @@ from litefs.store import branches, nodeids
 from litefs.store.database import Database
 from litefs.store.durability import Durability
 from litefs.store.events import EventHub
+from litefs.store.gate import Gate
 from litefs.store.ltxsync import sync_directory
 from litefs.store.names import check_name
 from litefs.store.resting import positions
@@ -79,6 +80,7 @@ class Store:
         self.capture_unjournaled = capture_unjournaled
         self._writable = False
         self._writable_until = math.inf
+        self.gate = Gate()
         self.events = EventHub()
         self.subscriptions = Subscriptions()
         self.directories: set[Database] = set()  # with entries that are not durable yet

@@ -164,7 +164,12 @@ class Node:
         self.streams = StreamServer(cast(Any, self.store), snapshot_limit=30, now=trio.current_time)
         self.follower = FakeFollower(self, nodes)
         self.machine = RoleMachine(
-            cast(Any, self.store), self.role, cast(Any, leaser), self.streams, lambda: self.follower
+            cast(Any, self.store),
+            self.role,
+            cast(Any, leaser),
+            self.streams,
+            lambda: self.follower,
+            clock=trio.current_time,
         )
         nodes[leaser.advertise_url] = self
 

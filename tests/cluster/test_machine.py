@@ -128,6 +128,7 @@ def test_a_backend_that_does_not_answer_ends_the_lease_in_time(cluster: Cluster,
             await trio.sleep(23)
             lease = cluster.backend.holder
             assert lease is not None
+            assert a.store.until == lease.renewed[-1] + 10
             assert all(later - sooner <= 5.01 for sooner, later in zip(lease.renewed, lease.renewed[1:], strict=False))
             setattr(cluster.backend, how, True)
             await until(lambda: not a.store.writable)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import time
 from collections.abc import AsyncIterator, Collection, Iterator, Sequence
 from contextlib import asynccontextmanager
@@ -193,8 +194,9 @@ class FakeStore:
     def set_cluster_id(self, value: str) -> None:
         self.cluster_id = value
 
-    def set_writable(self, value: bool) -> None:
+    def set_writable(self, value: bool, *, until: float = math.inf) -> None:
         self.writable = value
+        self.until = until
 
     def opened(self, name: str) -> FakeDatabase | None:
         return self.databases.get(name)
