@@ -1,0 +1,153 @@
+"""A real Consul agent: one server in development mode, everything in memory, loopback only.
+
+`scripts/consul` finds or fetches its program. Where there is none, tests skip with the reason, except in CI.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from .nodes import free_port
+from .waiting import wait_for
+
+ROOT = Path(__file__).parents[2]
+START_LIMIT = 20.0  # seconds
+
+
+def find_consul() -> str:
+    """The program. Skips the test where there is none; fails where CI is true."""
+    unpacked = ROOT / ".cache/consul/usr/bin/consul"
+    found = os.environ.get("CONSUL_BIN") or shutil.which("consul") or (str(unpacked) if unpacked.exists() else "")
+    if not found:
+        reason = "there is no Consul: run scripts/consul, or name one with CONSUL_BIN"
+        if os.environ.get("CI") == "true":
+            pytest.fail(reason)
+        pytest.skip(reason)
+    return found
+
+
+class Consul:
+    """An agent.
+
+    Args:
+        program: the path of consul.
+        folder: its working directory, with its log.
+        options: added to its configuration, as Consul's own language writes them.
+    """
+
+    def __init__(self, program: str, folder: Path, options: str = "") -> None:
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self._program = program
+        self._folder = folder
+        self._options = options
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> Consul:
+        """Start it, afresh, and wait until it leads itself."""
+        ports = [f"-{name}-port={free_port()}" for name in ("server", "serf-lan", "serf-wan")]
+        command = [self._program, "agent", "-dev", "-node=test", "-bind=127.0.0.1", "-client=127.0.0.1"]
+        command += [f"-http-port={self.port}", "-dns-port=-1", "-grpc-port=-1", *ports, f"-hcl={self._options}"]
+        with open(self._folder / "consul.log", "ab") as log:
+            self._process = subprocess.Popen(command, cwd=self._folder, stdout=log, stderr=log)
+        wait_for(lambda: self.get("/v1/catalog/nodes"), "node in Consul's catalog", START_LIMIT)
+        return self
+
+    def stop(self) -> None:
+        """Kill it; what it stored is gone."""
+        process, self._process = self._process, None
+        if process is not None:
+            process.kill()
+            process.wait(10)
+
+    @contextmanager
+    def frozen(self) -> Iterator[None]:
+        """A context in which it accepts connections and answers nothing."""
+        assert self._process
+        self._process.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self._process.send_signal(signal.SIGCONT)
+
+    # --- what is in it
+
+    def request(self, method: str, path: str, body: bytes | None = None, token: str = "") -> Any:
+        """The decoded answer; None for 404. Raises OSError."""
+        headers = {"X-Consul-Token": token} if token else {}
+        request = urllib.request.Request(f"{self.url}{path}", body, headers, method=method)
+        try:
+            with urllib.request.urlopen(request, timeout=5) as answer:
+                return json.loads(answer.read() or b"null")
+        except urllib.error.HTTPError as error:
+            if error.code == 404:
+                return None
+            raise
+
+    def get(self, path: str) -> Any:
+        """The decoded answer to GET; None for 404."""
+        return self.request("GET", path)
+
+    def entry(self, key: str) -> dict[str, Any] | None:
+        """The KV entry, its value decoded."""
+        found = self.get(f"/v1/kv/{key}")
+        if not found:
+            return None
+        entry: dict[str, Any] = found[0]
+        entry["Value"] = base64.b64decode(entry["Value"] or "")
+        return entry
+
+    def put(self, key: str, value: bytes) -> None:
+        """Write an entry, as an operator would."""
+        assert self.request("PUT", f"/v1/kv/{key}", value) is True
+
+    def delete(self, key: str) -> None:
+        """Delete an entry."""
+        self.request("DELETE", f"/v1/kv/{key}")
+
+    def session(self, key: str) -> dict[str, Any] | None:
+        """The session that locks a key."""
+        entry = self.entry(key)
+        found = [one for one in self.sessions() if entry and one["ID"] == entry.get("Session")]
+        return found[0] if found else None
+
+    def sessions(self) -> list[dict[str, Any]]:
+        """All sessions."""
+        return self.get("/v1/session/list") or []
+
+    def destroy(self, session: str) -> None:
+        """End a session."""
+        assert self.request("PUT", f"/v1/session/destroy/{session}") is True
+
+
+@contextmanager
+def running_consul(folder: Path, options: str = 'session_ttl_min = "1s"') -> Iterator[Consul]:
+    """An agent for the length of a context; by default one that takes a TTL of a second."""
+    consul = Consul(find_consul(), folder, options)
+    try:
+        yield consul.start()
+    finally:
+        consul.stop()
+
+
+def wait_forgotten(consul: Consul, session: str, timeout: float) -> float:
+    """Wait until Consul ends a session; the seconds it took."""
+    started = time.monotonic()
+    with contextlib.suppress(OSError):
+        wait_for(lambda: session not in {one["ID"] for one in consul.sessions()}, "end of the session", timeout)
+    return time.monotonic() - started
