@@ -86,3 +86,7 @@ class DatabaseBusy(StoreError):
 
 class CorruptDatabase(StoreError):
     """A database's files contradict each other and could not be reconciled."""
+
+
+class HaltError(StoreError):
+    """The halt lock could not be had, or is not held by who wants to write."""

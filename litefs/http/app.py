@@ -7,6 +7,7 @@ from starlette.middleware import Middleware
 from starlette.routing import Route, Router
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from litefs.http import halt
 from litefs.http.debug import variables
 from litefs.http.endpoint import ANY, Endpoint, Handler
 from litefs.http.errors import HTTPError
@@ -36,8 +37,8 @@ def build(services: Services) -> Starlette:
         "/events": {"GET": events},
         "/promote": {"POST": promote},
         "/handoff": {"POST": handoff},
-        "/halt": {"POST": not_available, "DELETE": not_available},
-        "/tx": {"POST": not_available},
+        "/halt": {"POST": halt.acquire, "DELETE": halt.release},
+        "/tx": {"POST": halt.write},
         "/metrics": {ANY: Metrics(services)},
         "/debug/vars": {ANY: variables},
     }
@@ -48,11 +49,6 @@ def build(services: Services) -> Starlette:
     default = Endpoint(services, {ANY: not_found}, guarded=False)
     app.router = Router(app.router.routes, redirect_slashes=False, default=default)
     return app
-
-
-async def not_available(exchange: Exchange, services: Services) -> None:
-    """The answer for the halt lock and remote writes."""
-    raise HTTPError(501, "writing on a replica is not available in this version: write on the primary")
 
 
 async def not_found(exchange: Exchange, services: Services) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 import trio
@@ -11,7 +12,9 @@ import trio
 if TYPE_CHECKING:
     from prometheus_client.registry import Collector
 
+    from litefs.ltx import Header, Pos, Trailer
     from litefs.store import Store
+    from litefs.store.halt import Halt
 
 
 class Primary(Protocol):
@@ -77,6 +80,28 @@ class Leadership(Protocol):
         ...
 
 
+class Halts(Protocol):
+    """Databases that other nodes write (`litefs.cluster.halt`)."""
+
+    async def acquire(self, name: str, lock_id: int, node_id: int, *, prolong: bool) -> tuple[Halt, float]:
+        """Halt a database; the halt, and the seconds until it ends. Raises LitefsError."""
+        ...
+
+    async def release(self, name: str, lock_id: int) -> None:
+        """End a halt. Raises DatabaseNotFound."""
+        ...
+
+    def holder(self, name: str, lock_id: int, node_id: int) -> Halt:
+        """The halt that a node has. Raises HaltError, ReadOnly."""
+        ...
+
+    async def write(
+        self, name: str, lock_id: int, node_id: int, path: Path, header: Header, trailer: Trailer
+    ) -> Pos:  # fmt: skip
+        """Commit a transaction of the node that holds the halt. Raises LitefsError, OSError."""
+        ...
+
+
 @dataclass(slots=True)
 class Services:
     """The node, as the API sees it.
@@ -93,6 +118,7 @@ class Services:
     role: Role
     streams: Streams
     leadership: Leadership
+    halts: Halts
     not_ready: Callable[[], str]
     collectors: Iterable[Collector] = ()
     token: str = field(default="", repr=False)

@@ -261,6 +261,14 @@ class Client:
         snapshot.close()
         await self._process.call("release", snapshot.number)
 
+    async def hold(self, note: Callable[[bytes], None], *, deadline: float) -> None:
+        """See `LiveDatabase.hold`; `note` is its `before`, and gets the wal-index header."""
+        await self._process.call("hold", self._path, deadline, ask=note)
+
+    async def unhold(self) -> None:
+        """See `LiveDatabase.unhold`."""
+        await self._process.call("unhold", self._path)
+
     async def checkpoint(self) -> None:
         """See `LiveDatabase.checkpoint`."""
         await self._process.call("checkpoint", self._path)

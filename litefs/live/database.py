@@ -9,12 +9,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import TypeVar
 
-from litefs.live import rollback, snapshot, wal
+from litefs.live import hold, rollback, snapshot, wal
 from litefs.live.files import write_all
-from litefs.live.handles import Handles
+from litefs.live.handles import Handles, Held
 from litefs.live.pageset import Busy, PageSet
 from litefs.live.waiting import Wait
-from litefs.sqlite.locks import WAL_CKPT, WAL_WRITE, unlock
+from litefs.sqlite.locks import WAL_CKPT, WAL_WRITE
 from litefs.sqlite.wal import FRAME_HEADER_SIZE
 from litefs.sqlite.walindex import HEADER_SIZE
 
@@ -68,9 +68,36 @@ class LiveDatabase:
                 return
             while not self._apply(changes, before, wait):
                 wait.pause(_MODE_CHANGES)
-            if self._files.leaving_wal and time.monotonic() >= self._next_attempt:
+            if self._files.held is not Held.NO:
+                hold.follow_mode(self._files, wait)
+            elif self._files.leaving_wal and time.monotonic() >= self._next_attempt:
                 self._next_attempt = time.monotonic() + _LEAVE_WAL_EVERY
                 self._leave_wal()
+
+    def hold(self, before: Callable[[], None], deadline: float) -> None:
+        """Keep all other writers out until `unhold`; `apply` goes on working here, and readers everywhere.
+
+        The database must not be closed meanwhile.
+
+        Args:
+            before: called once, with the lock held. What it raises is passed on, and nothing is held.
+            deadline: when to give up waiting for locks.
+
+        Raises `Busy`, `CorruptDatabase`, `OSError`.
+        """
+        wait = Wait(deadline, self._path)
+        with self._exclusive(wait):
+            try:
+                hold.take(self._files, wait)
+                before()
+            except BaseException:
+                hold.let_go(self._files)
+                raise
+
+    def unhold(self) -> None:
+        """Let other writers go on."""
+        with self._mutex:
+            hold.let_go(self._files)
 
     def snapshot(
         self, backing_db: str, backing_wal: str, note: Callable[[], T], deadline: float
@@ -127,7 +154,7 @@ class LiveDatabase:
                 if offset is not None:
                     write_all(files.wal, bytes(FRAME_HEADER_SIZE), offset)
             finally:
-                unlock(files.shm, WAL_WRITE)
+                files.unlock_log()
 
     def checkpoint(self) -> None:
         """Copy what can be copied of the log to the database file, by SQLite, without waiting for anybody.
@@ -157,7 +184,8 @@ class LiveDatabase:
             files.release()
         if header is not None and not header.is_wal and self._mutex.acquire(blocking=False):
             try:
-                self._leave_wal()
+                if self._files.held is Held.NO:
+                    self._leave_wal()
             finally:
                 self._mutex.release()
 
@@ -210,9 +238,9 @@ class LiveDatabase:
                 before()
                 files.remove()
             finally:
-                unlock(files.shm, WAL_WRITE, WAL_CKPT - WAL_WRITE + 1)
+                files.unlock_log(WAL_WRITE, WAL_CKPT - WAL_WRITE + 1)
         else:
-            with rollback.reserved(files.db, wait):
+            with rollback.reserved(files, wait):
                 rollback.exclude_readers(files.db, wait)
                 before()
                 files.remove()

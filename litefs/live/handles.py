@@ -11,6 +11,7 @@ import os
 import sqlite3
 import threading
 from contextlib import suppress
+from enum import Enum
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
@@ -18,7 +19,16 @@ from litefs.errors import CorruptDatabase, FormatError
 from litefs.live.log import Tail
 from litefs.live.waiting import Wait
 from litefs.sqlite.header import HEADER_SIZE, DatabaseHeader
-from litefs.sqlite.locks import SHARED_FIRST, SHARED_SIZE, WAL_CKPT, WAL_DMS, try_lock, unlock
+from litefs.sqlite.locks import (
+    PENDING_BYTE,
+    SHARED_FIRST,
+    SHARED_SIZE,
+    WAL_CKPT,
+    WAL_DMS,
+    WAL_WRITE,
+    try_lock,
+    unlock,
+)
 
 if TYPE_CHECKING:
     from litefs.live.shm import SharedMemory
@@ -26,11 +36,20 @@ if TYPE_CHECKING:
 _MODE = 0o666
 
 
+class Held(Enum):
+    """Which lock keeps other writers out between calls, see `litefs.live.hold`."""
+
+    NO = 0
+    FILE = 1  # SQLite's reserved lock on the database file
+    LOG = 2  # WAL_WRITE
+
+
 class Handles:
     """Descriptors and the SQLite connection of one database path, opened as they are needed.
 
     While `in_wal` the connection holds SQLite's shared lock: nobody else can leave WAL mode or remove the log.
     `leaving_wal` says that the last page 1 written to the log is that of a rollback database. `users` counts `hold`.
+    `held` says which write lock stays taken whatever a single operation releases.
     """
 
     def __init__(self, path: str) -> None:
@@ -38,6 +57,7 @@ class Handles:
         self.in_wal = False
         self.leaving_wal = False
         self.users = 1
+        self.held = Held.NO
         self.tail = Tail()
         self._guards = 0
         self._counts = threading.Lock()
@@ -161,6 +181,21 @@ class Handles:
         """Let the connection notice a new page size: with the old one it could not checkpoint."""
         with suppress(CorruptDatabase):
             self._try_read()
+
+    def unlock_log(self, start: int = WAL_WRITE, length: int = 1) -> None:
+        """Release locks of the wal-index, except the write lock while it is held."""
+        if self.held is Held.LOG and start == WAL_WRITE:
+            start, length = start + 1, length - 1
+        if length:
+            unlock(self.shm, start, length)
+
+    def unlock_file(self) -> None:
+        """Release all locks of the database file, except the reserved lock while it is held."""
+        if self.held is Held.FILE:
+            unlock(self.db, PENDING_BYTE)
+            unlock(self.db, SHARED_FIRST, SHARED_SIZE)
+        else:
+            unlock(self.db, PENDING_BYTE, SHARED_FIRST + SHARED_SIZE - PENDING_BYTE)
 
     def hold(self) -> None:
         """Keep everything open until as many calls of `release` have been made; the creator holds it once."""

@@ -18,17 +18,16 @@ from litefs.sqlite.locks import PENDING_BYTE, RESERVED_BYTE, SHARED_FIRST, SHARE
 
 # One write request of a mount carries 1 MiB at most.
 _RUN_SIZE = 1 << 20
-_LOCK_BYTES = SHARED_FIRST + SHARED_SIZE - PENDING_BYTE
 
 
 @contextmanager
-def reserved(fd: int, wait: Wait) -> Iterator[None]:
+def reserved(files: Handles, wait: Wait) -> Iterator[None]:
     """Keep other writers out; from then on nobody can change the journal mode either. Drops all locks at the end."""
     try:
-        wait.lock(fd, RESERVED_BYTE, reason="another writer is active")
+        wait.lock(files.db, RESERVED_BYTE, reason="another writer is active")
         yield
     finally:
-        unlock(fd, PENDING_BYTE, _LOCK_BYTES)
+        files.unlock_file()
 
 
 def exclude_readers(fd: int, wait: Wait) -> None:
@@ -41,15 +40,15 @@ def exclude_readers(fd: int, wait: Wait) -> None:
 
 
 @contextmanager
-def shared(fd: int, wait: Wait) -> Iterator[None]:
+def shared(files: Handles, wait: Wait) -> Iterator[None]:
     """Read as a SQLite reader does: waits for writers that wait for readers. Raises `Busy`."""
     try:
-        wait.lock(fd, PENDING_BYTE, exclusive=False, reason="a writer holds the database")
-        wait.lock(fd, SHARED_FIRST, SHARED_SIZE, exclusive=False, reason="a writer holds the database")
-        unlock(fd, PENDING_BYTE)
+        wait.lock(files.db, PENDING_BYTE, exclusive=False, reason="a writer holds the database")
+        wait.lock(files.db, SHARED_FIRST, SHARED_SIZE, exclusive=False, reason="a writer holds the database")
+        unlock(files.db, PENDING_BYTE)
         yield
     finally:
-        unlock(fd, PENDING_BYTE, _LOCK_BYTES)
+        files.unlock_file()
 
 
 def apply(files: Handles, changes: PageSet, before: Callable[[], None], wait: Wait) -> bool:
@@ -61,7 +60,7 @@ def apply(files: Handles, changes: PageSet, before: Callable[[], None], wait: Wa
         files.recover(wait)
         if files.in_wal:
             return False
-    with reserved(files.db, wait):
+    with reserved(files, wait):
         if files.is_wal_on_disk() or files.journal_is_hot():
             return False
         exclude_readers(files.db, wait)

@@ -21,7 +21,7 @@ from litefs.errors import CorruptDatabase
 from litefs.live import rollback
 from litefs.live.files import copy_all, read_all
 from litefs.live.log import read_header
-from litefs.sqlite.locks import PENDING_BYTE, RESERVED_BYTE, WAL_WRITE, probe, unlock
+from litefs.sqlite.locks import PENDING_BYTE, RESERVED_BYTE, WAL_WRITE, probe
 from litefs.sqlite.wal import FRAME_HEADER_SIZE, frame_offset, frame_size
 from litefs.sqlite.walindex import latest_frames, read_checkpoint_info
 
@@ -138,7 +138,7 @@ def of_wal(files: Handles, backing: tuple[str, str], note: Callable[[], T], wait
                 noted = note()
                 backfill = read_checkpoint_info(files.index).backfill
         finally:
-            unlock(files.shm, WAL_WRITE)
+            files.unlock_log()
         if header is None:
             files.recover(wait)
             return None
@@ -164,7 +164,7 @@ def of_file(files: Handles, backing: tuple[str, str], note: Callable[[], T], wai
         files.recover(wait)
         if files.in_wal:
             return None
-    with rollback.shared(files.db, wait), ExitStack() as resources:
+    with rollback.shared(files, wait), ExitStack() as resources:
         if files.is_wal_on_disk() or _needs_rollback(files):
             return None
         noted = note()

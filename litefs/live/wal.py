@@ -12,7 +12,7 @@ from litefs.live.log import WalTransaction, read_header, reset, try_restart
 from litefs.live.pageset import PageSet
 from litefs.live.rollback import write_database
 from litefs.live.waiting import Wait
-from litefs.sqlite.locks import WAL_READ0, WAL_READERS, WAL_RECOVER, WAL_WRITE, try_lock, unlock
+from litefs.sqlite.locks import WAL_READ0, WAL_READERS, WAL_RECOVER, WAL_WRITE, try_lock
 from litefs.sqlite.wal import FRAME_HEADER_SIZE, frame_offset
 from litefs.sqlite.walindex import WalIndexHeader, lookup
 
@@ -39,7 +39,7 @@ def apply(files: Handles, changes: PageSet, before: Callable[[], None], wait: Wa
             _append(files, changes, header)
             return True
     finally:
-        unlock(files.shm, WAL_WRITE)
+        files.unlock_log()
     if header is None:
         files.recover(wait)
         return False
@@ -104,7 +104,7 @@ def _rewrite(files: Handles, changes: PageSet, before: Callable[[], None], wait:
             files.index, replace(header, page_size=changes.page_size, n_page=changes.commit, change=header.change + 1)
         )
     finally:
-        unlock(files.shm, WAL_WRITE, _ALL_LOCKS)
+        files.unlock_log(WAL_WRITE, _ALL_LOCKS)
     files.refresh()
 
 

@@ -127,6 +127,15 @@ class Worker:
         if snapshot is not None:
             snapshot.close()
 
+    def do_hold(self, ask: Callable[[LiveDatabase], Any], files: list[int], path: str, deadline: float) -> None:
+        """Keep all other writers out of a database; the node is asked while the lock is held."""
+        database = self._database(path)
+        database.hold(lambda: ask(database), deadline)
+
+    def do_unhold(self, ask: object, files: list[int], path: str) -> None:
+        """Let other writers go on."""
+        self._database(path).unhold()
+
     def do_settle(self, ask: Callable[[LiveDatabase], Any], files: list[int], path: str, deadline: float) -> None:
         """Settle what a dead writer left: the node judges."""
         database = self._database(path)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
+from litefs.cluster.halt import Halts
 from litefs.cluster.machine import RoleMachine
 from litefs.cluster.role import Role
 from litefs.config import Config
@@ -57,11 +58,13 @@ class Network:
         streams = StreamServer(store, snapshot_limit=http.snapshot_timeout or config.data.retention)
         client = ReplicationClient(store, role, databases=lease.databases, token=http.auth_token, tls=_trusted(config))
         self.machine = RoleMachine(store, role, leaser, streams, lambda: client, reconnect_delay=lease.reconnect_delay)
+        self.halts = Halts(store, role)
         self._services = Services(
             store,
             role,
             streams,
             self.machine,
+            self.halts,
             not_ready=not_ready,
             collectors=collectors,
             token=http.auth_token,

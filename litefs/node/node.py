@@ -227,6 +227,7 @@ class Node:
         serve = partial(network.serve, listener)
         await stack.enter_async_context(self._life.part("http", serve, leave=network.leave, grace=HTTP_GRACE))
         log.info("http server listening on: %s", _url(self.config, listener))
+        await stack.enter_async_context(self._life.part("halts", at_once(network.halts.run)))
         await stack.enter_async_context(self._life.part("lease", at_once(network.machine.run)))
         return network.machine
 

@@ -29,6 +29,7 @@ from litefs.store import batch, incoming, pagetable, transaction
 from litefs.store.batch import Small
 from litefs.store.counters import Counters
 from litefs.store.events import TxEvent
+from litefs.store.halt import Halt
 from litefs.store.journal import Journal
 from litefs.store.ltxdir import LTXDir
 from litefs.store.ltxsync import sync_directory, sync_file, sync_files
@@ -83,6 +84,7 @@ class Database:
         self.incoming = trio.Lock()  # one apply or import at a time
         self.live = Client(store.client, str(store.mount_dir / name))
         self.live_used = -math.inf  # trio time of the last use of `live`; inf while it is in use
+        self.halt: Halt | None = None  # another node is the only writer
         self.unfinished: Callable[[], Awaitable[None]] | None = None  # brings a half applied transaction to its end
         self.moved = trio.Event()  # set, and replaced, whenever `pos` moves
         self.durable_by_fsync = False  # the writer syncs the WAL itself (synchronous=FULL)
@@ -163,10 +165,10 @@ class Database:
         final = self.ltx_dir.file(head.min_txid, head.max_txid)
         if pages.size <= transaction.SMALL:
             await self.store.gate.passing()
-            self._check_writable()
+            self.check_writable()
             size = transaction.write_small(final, head, change)
         else:
-            self._check_writable()
+            self.check_writable()
             size = await self._write_large(final, head, change, pages)
         self.captured(head, change, size, frames=frames)
 
@@ -175,18 +177,25 @@ class Database:
         size = await trio.to_thread.run_sync(transaction.write_large, temporary, head, change, pages)
         try:
             await self.store.gate.passing()
-            self._check_writable()  # the lease may be gone by now
+            self.check_writable()  # the lease may be gone by now
             os.replace(temporary, final)
         except BaseException:
             temporary.unlink(missing_ok=True)
             raise
         return size
 
-    def _check_writable(self) -> None:
+    def check_writable(self) -> None:
+        """Whether a transaction of an application may be captured.
+
+        Raises:
+            OSError: EROFS and others when not.
+        """
         if self.unfinished is not None:
             raise OSError(errno.EIO, "an earlier transaction from elsewhere is not applied completely yet")
         if not self.writable:
             raise OSError(errno.EROFS, "this node is not the primary")
+        if self.halt is not None:
+            raise OSError(errno.EBUSY, "another node holds the halt lock")
 
     def is_no_change(self, change: Change, page_size: int, commit: int) -> bool:
         """Whether the examined pages leave the database as it was: then there is no transaction."""
@@ -235,7 +244,7 @@ class Database:
         """
         if not self.writable:
             self.retract("the lease ran out while it was captured")
-            self._check_writable()
+            self.check_writable()
         self.publisher.confirm()
 
     def _undo(self, before: State, head: ltx.Header, change: Change) -> list[tuple[int, int]]:
@@ -404,13 +413,16 @@ class Database:
             self._live_users -= 1
             self.live_used = trio.current_time()
 
-    async def apply_ltx(self, path: Path, header: ltx.Header, trailer: ltx.Trailer, *, local: bool = False) -> Pos:
+    async def apply_ltx(
+        self, path: Path, header: ltx.Header, trailer: ltx.Trailer, *, local: bool = False, halt: Halt | None = None
+    ) -> Pos:
         """Apply a complete, verified LTX file that lies in `ltx_dir`; the new position.
 
         Args:
             path: the file, under a temporary name; it is moved to its place.
             header, trailer: its own.
             local: whether this is a new transaction of the primary; else it comes from the primary.
+            halt: by whose right it is written, while the database is halted.
 
         Raises:
             PositionMismatch: it does not follow the position, or would not lead where it says.
@@ -421,10 +433,10 @@ class Database:
         async with self.incoming:
             await self._finish()
             if path.stat().st_size <= incoming.IN_MEMORY:
-                item = incoming.read(path, header, trailer, local=local)
+                item = incoming.read(path, header, trailer, local=local, halt=halt)
             else:
                 item = await trio.to_thread.run_sync(
-                    functools.partial(incoming.read, path, header, trailer, local=local)
+                    functools.partial(incoming.read, path, header, trailer, local=local, halt=halt)
                 )
             return await incoming.apply(self, item)
 
@@ -566,7 +578,7 @@ class Database:
         """
         await self.flush_ltx()
         await self.store.gate.passing()
-        self._check_writable()
+        self.check_writable()
         if self.state.commit:
             await self.capture_deletion()
         self.remove_files()
@@ -578,7 +590,7 @@ class Database:
             OSError: EROFS when this node may not write, or what the disk says; nothing was captured.
         """
         await self.store.gate.passing()
-        self._check_writable()
+        self.check_writable()
         head = self.ltx_header(self.state.page_size, 0)
         change = Change(post_apply=EMPTY, is_wal=False)
         size = transaction.write_small(self.ltx_dir.file(head.min_txid, head.max_txid), head, change)

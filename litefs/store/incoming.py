@@ -22,6 +22,7 @@ from litefs.live import Busy, PageSet
 from litefs.live.client import InlinePages, LTXPages
 from litefs.ltx import CHECKSUM_FLAG, Header, Pos, Trailer
 from litefs.store import sqlitefile
+from litefs.store.halt import Halt
 from litefs.store.keeping import Keeping
 from litefs.store.ltxsync import sync_directory, sync_file
 from litefs.store.pagetable import PageTable, xor_of
@@ -44,6 +45,7 @@ class Incoming:
     checksums: list[tuple[int, int]]  # of its pages
     pages: list[tuple[int, bytes]] | None  # None: read them from the file
     local: bool
+    halt: Halt | None = None  # by whose right it is written
     temporary: Path | None = None  # where the file lay before it was placed
 
     @property
@@ -62,13 +64,13 @@ class Incoming:
         return PageSet(self.header.page_size, self.header.commit, pages)
 
 
-def read(path: Path, header: Header, trailer: Trailer, *, local: bool) -> Incoming:
+def read(path: Path, header: Header, trailer: Trailer, *, local: bool, halt: Halt | None = None) -> Incoming:
     """Open a complete, verified LTX file. Blocking unless it is small.
 
     Raises:
         LTXError: it is not whole after all.
     """
-    incoming = Incoming(path, header, trailer, [], None, local)
+    incoming = Incoming(path, header, trailer, [], None, local, halt)
     keep = path.stat().st_size <= IN_MEMORY
     pages = []
     with open(path, "rb") as file:
@@ -88,7 +90,7 @@ async def apply(db: Database, incoming: Incoming) -> Pos:
     Raises:
         PositionMismatch: it does not follow the position, or would not lead where it says.
         ReadOnly: the node's role does not allow it.
-        DatabaseBusy: applications kept the database locked.
+        DatabaseBusy: applications kept the database locked, or another node has halted it.
         OSError: the disk failed.
     """
     check(db, incoming)
@@ -105,6 +107,8 @@ async def apply(db: Database, incoming: Incoming) -> Pos:
         if incoming.local:
             await db.store.gate.passing()
         await _place_under_lock(db, incoming, keeping)
+        if incoming.local:
+            await _make_name_durable(db, incoming)
         return str(incoming.path)
 
     try:
@@ -143,6 +147,15 @@ async def _place_under_lock(db: Database, incoming: Incoming, keeping: Keeping |
     keeping.done()
 
 
+async def _make_name_durable(db: Database, incoming: Incoming) -> None:
+    """What a local transaction is published and answered on. Its content is durable already."""
+    try:
+        await trio.to_thread.run_sync(sync_directory, db.ltx_dir.path)
+    except BaseException:
+        unplace(db, incoming)
+        raise
+
+
 async def again(db: Database, incoming: Incoming) -> None:
     """Apply a transaction that was applied half, and counts since its LTX file has its name: all its pages once more.
 
@@ -161,10 +174,12 @@ def check(db: Database, incoming: Incoming) -> None:
     """Whether the transaction may be applied now.
 
     Raises:
-        PositionMismatch, ReadOnly: see `apply`.
+        PositionMismatch, ReadOnly, DatabaseBusy: see `apply`.
     """
     if db.store.writable is not incoming.local:
         raise ReadOnly("node is not primary" if incoming.local else "node is primary: it takes no transactions")
+    if db.halt is not incoming.halt:
+        raise DatabaseBusy(f"{db.name}: another node holds the halt lock")
     head, state = incoming.header, db.state
     if head.is_snapshot:
         return
@@ -283,6 +298,8 @@ async def import_database(db: Database, source: Path) -> Pos:
         await db.store.gate.passing()
         if not db.store.writable:
             raise ReadOnly("node is not primary")
+        if db.halt is not None:
+            raise DatabaseBusy(f"{db.name}: another node holds the halt lock")
         move(db, current[0])
         return str(current[0].path)
 

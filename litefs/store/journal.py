@@ -270,9 +270,11 @@ class Journal:
         await self._db.store.gate.passing()
         prepared, self._prepared = self._prepared, None
         if prepared is not None and self._still_good(prepared):
-            if not self._db.writable:
+            try:
+                self._db.check_writable()
+            except OSError:
                 prepared.path.unlink(missing_ok=True)
-                raise OSError(errno.EROFS, "this node is not the primary")
+                raise
             os.rename(prepared.path, self._db.ltx_dir.file(prepared.head.min_txid, prepared.head.max_txid))
             # Its bytes are durable, but its name only with the directory: published once that is, too.
             self._db.captured(prepared.head, prepared.change, prepared.size)

@@ -188,6 +188,7 @@ class FakeNode:
             role=self.role,
             streams=self.streams,
             leadership=self.leadership,
+            halts=None,  # type: ignore[arg-type]
             not_ready=lambda: self.reason,
         )
 

@@ -23,7 +23,8 @@ class Primary:
     def __init__(self, store: FakeStore) -> None:
         self.store = store
         self.streams = StreamServer(cast(Any, store), snapshot_limit=30)
-        self.services = Services(cast(Any, store), cast(Any, None), self.streams, cast(Any, None), not_ready=lambda: "")
+        nothing = cast(Any, None)
+        self.services = Services(cast(Any, store), nothing, self.streams, nothing, nothing, not_ready=lambda: "")
         self.url = ""
         self.requests: list[tuple[str, str]] = []  # HTTP version and path
         self.forced: tuple[int, bytes] | None = None
