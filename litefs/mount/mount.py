@@ -11,7 +11,7 @@ import pyfuse3
 import trio
 
 from litefs.errors import MountError
-from litefs.mount import kernel
+from litefs.mount import kernel, readloop
 from litefs.mount.operations import Operations
 from litefs.mount.special import Role
 from litefs.store.store import Store
@@ -86,6 +86,7 @@ class Mount:
         async with trio.open_nursery() as nursery:
             if self._options.busy_poll:
                 nursery.start_soon(self._stay_awake)
+            readloop.install()
             task_status.started()
             await pyfuse3.main(min_tasks=4)
             nursery.cancel_scope.cancel()

@@ -33,6 +33,7 @@ from litefs.mount.handles import (
     truncate_wal,
 )
 from litefs.mount.inodes import ROOT, Inode, Inodes
+from litefs.mount.readloop import handing_over
 from litefs.store.database import Database
 from litefs.store.names import Kind, split
 from litefs.store.store import Store
@@ -54,7 +55,7 @@ def request(method: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P, Coroutin
     @functools.wraps(method)
     async def wrapper(*args: P.args, **kwargs: P.kwargs) -> T:
         try:
-            return await method(*args, **kwargs)
+            return await handing_over(method(*args, **kwargs))
         except OSError as error:
             if error.errno in (errno.EIO, errno.ENOSPC):
                 log.warning("%s: %s", method.__name__, error)
