@@ -96,7 +96,10 @@ class Store:
         self.dbs_dir.mkdir(parents=True, exist_ok=True)
         self.super_dir.mkdir(exist_ok=True)
         branches.sweep(self.data_dir)
-        nodeids.remember(self.data_dir, self.node_id)
+        try:
+            nodeids.remember(self.data_dir, self.node_id)
+        except OSError as error:  # a full disk: what it holds can be read all the same
+            log.warning("cannot remember the id of this node: %s", error)
         self.cluster_id = self._read_cluster_id()
 
     # ----------------------------------------------------------------------------------------------- directories
