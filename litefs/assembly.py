@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from litefs.config import Config
 from litefs.errors import LitefsError
-from litefs.extensions import BackupSpec, ProxySpec, Service
+from litefs.extensions import Backup, BackupSpec, ProxySpec, Service
 from litefs.leases import Leaser, LeaserSpec, NodeInfo
 from litefs.plugins import Plugins
 
@@ -27,7 +27,7 @@ def make_leaser(plugins: Plugins, config: Config, node: NodeInfo) -> Leaser:
     return _make(plugins, spec, lambda: spec.factory(config.lease, node))
 
 
-def make_backup(plugins: Plugins, config: Config, node: NodeInfo) -> Service | None:
+def make_backup(plugins: Plugins, config: Config, node: NodeInfo) -> Backup | None:
     """The backup service for ``backup.type``, or None where there is none.  Raises as `make_leaser`."""
     if not config.backup.type:
         return None

@@ -16,18 +16,32 @@ class Known(NamedTuple):
         type: the word in ``SECTION.type``.
         distribution: what to install.
         variable: environment variable that selects it where the type is empty, or empty.
+        needs: what else the variable needs to do so.
     """
 
     section: str
     type: str
     distribution: str
     variable: str = ""
+    needs: str = ""
+
+    @property
+    def installation(self) -> str:
+        """The command that installs it."""
+        return f"pip install {self.distribution}"
 
 
 KNOWN: tuple[Known, ...] = (
     Known("lease", "consul", "litefs-lease-consul"),
     Known("lease", "static", "litefs-lease-static"),
-    Known("backup", "litefs-cloud", "litefs-backup-cloud", "LITEFS_CLOUD_TOKEN"),
+    Known("backup", "file", "litefs-backup-cloud"),
+    Known(
+        "backup",
+        "litefs-cloud",
+        "litefs-backup-cloud",
+        "LITEFS_CLOUD_TOKEN",
+        "LiteFS Cloud itself was shut down in 2024; name another server in LITEFS_CLOUD_ENDPOINT or backup.url",
+    ),
     Known("proxy", "fly", "litefs-proxy-fly"),
 )
 

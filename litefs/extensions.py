@@ -91,6 +91,13 @@ class Service(Protocol):
         """Work until cancelled; call ``task_status.started()`` when ready."""
 
 
+class Backup(Service, Protocol):
+    """Where transactions go for safekeeping; `litefs.backup.BackupService` is one for any `BackupClient`."""
+
+    async def wait_restored(self) -> None:
+        """Return when the node may serve applications; a primary without data waits for what the backup has."""
+
+
 class RunningNode(Protocol):
     """What a running service gets from its node."""
 
@@ -111,7 +118,7 @@ class BackupSpec:
     """
 
     type: str
-    factory: Callable[[BackupConfig, NodeInfo], Service]
+    factory: Callable[[BackupConfig, NodeInfo], Backup]
     schema: JsonSchema = field(default_factory=_no_keys)
     implied: Callable[[Mapping[str, Any], Mapping[str, str]], bool] = lambda section, environment: False
 

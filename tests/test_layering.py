@@ -18,6 +18,7 @@ LAYERS = [
     {"store"},
     {"replication"},
     {"supervisor", "cluster", "http", "mount"},
+    {"backup"},
     {"node"},
     {"cli"},
 ]

@@ -121,7 +121,7 @@ def check_text(
     if _imply_backup(document.value, tree, plugins, environment):
         tree = _valid(path, document, schema, plugins)
     _raise_problems(path, document, list(cross_problems(tree, plugins)))
-    return Checked(path, tree, schema, tuple(_warnings(tree, environment)))
+    return Checked(path, tree, schema, tuple(_warnings(tree, plugins, environment)))
 
 
 def _valid(path: str, document: Document, schema: Schema, plugins: Plugins) -> dict[str, Any]:
@@ -212,18 +212,21 @@ def _imply_backup(
     return bool(chosen)
 
 
-def _warnings(tree: dict[str, Any], environment: Mapping[str, str]) -> list[str]:
-    """Environment variables that ask for a plugin which is not there."""
+def _warnings(tree: dict[str, Any], plugins: Plugins, environment: Mapping[str, str]) -> list[str]:
+    """Environment variables that ask for a plugin which is not there, or lacks a setting to be used."""
+    types = installed_types(plugins)
     return [
-        f"{known.variable} is set, but there is no {known.section}: pip install {known.distribution}"
+        f"{known.variable} is set, but there is no {known.section}: {known.needs if there else known.installation}"
         for known in KNOWN
         if known.variable and environment.get(known.variable) and not tree[known.section]["type"]
+        for there in [known.type in types[known.section]]
     ]
 
 
 def _config(checked: Checked) -> Config:
     tree: dict[str, Any] = checked.schema.in_seconds(checked.schema.root, checked.tree)
-    token = _token(checked.path, tree["http"])
+    token = _token(checked.path, tree, "http")
+    backup_token = _token(checked.path, tree, "backup")
     return Config(
         path=checked.path,
         exit_on_error=tree["exit-on-error"],
@@ -235,7 +238,7 @@ def _config(checked: Checked) -> Config:
         http=_section(HTTPConfig, tree["http"], auth_token=token),
         proxy=_section(ProxyConfig, tree["proxy"], section=_chosen(tree["proxy"])),
         lease=_section(LeaseConfig, tree["lease"], section=_chosen(tree["lease"])),
-        backup=_section(BackupConfig, tree["backup"], section=_chosen(tree["backup"])),
+        backup=_section(BackupConfig, tree["backup"], auth_token=backup_token, section=_chosen(tree["backup"])),
         log=_section(LogConfig, tree["log"]),
         tracing=_section(TracingConfig, tree["tracing"]),
         warnings=checked.warnings,
@@ -265,14 +268,16 @@ def _exec(tree: str | list[dict[str, Any]]) -> tuple[ExecCommand, ...]:
     return tuple(ExecCommand(item["cmd"], {key: item[key] for key in item if key != "cmd"}) for item in tree)
 
 
-def _token(path: str, http: Mapping[str, Any]) -> str:
-    if not http["auth-token-file"]:
-        return str(http["auth-token"])
+def _token(path: str, tree: Mapping[str, Any], section: str) -> str:
+    name = tree[section]["auth-token-file"]
+    if not name:
+        return str(tree[section]["auth-token"])
+    key = f"{section}.auth-token-file"
     try:
-        token = Path(http["auth-token-file"]).read_text("utf-8").strip()
+        token = Path(name).read_text("utf-8").strip()
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not text"
-        raise ConfigError(f"{path}: http.auth-token-file: cannot read {http['auth-token-file']}: {reason}") from None
+        raise ConfigError(f"{path}: {key}: cannot read {name}: {reason}") from None
     if not token:
-        raise ConfigError(f"{path}: http.auth-token-file: {http['auth-token-file']} is empty")
+        raise ConfigError(f"{path}: {key}: {name} is empty")
     return token

@@ -101,13 +101,18 @@ class LeaseConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BackupConfig:
-    """``backup``: there is none where ``type`` is empty.  ``section`` is ``backup.TYPE``, the plugin's own keys."""
+    """``backup``: there is none where ``type`` is empty.  ``section`` is ``backup.TYPE``, the plugin's own keys.
+
+    ``auth_token`` holds the content of ``auth-token-file`` where that is given; ``on_mismatch`` is ``restore``,
+    ``keep-local`` or ``stop``.
+    """
 
     type: str
     path: str
     url: str
     cluster: str
     auth_token: str = field(repr=False)
+    on_mismatch: str
     section: Mapping[str, Any] = field(repr=False)
 
 

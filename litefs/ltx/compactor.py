@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from heapq import heapify, heappop, heappush
 from itertools import accumulate, pairwise
 from operator import itemgetter
@@ -11,22 +12,33 @@ from typing import BinaryIO
 
 from litefs.errors import LTXError
 from litefs.ltx.decoder import BATCH_SIZE, Decoder, Page
-from litefs.ltx.encoder import Encoder
+from litefs.ltx.encoder import Encoder, Writable
 from litefs.ltx.header import FLAG_LZ4, Header, Trailer
 
 _MEMORY = 32 << 20
 _MIN_BATCH = 1 << 16
 
 
-def compact(inputs: Sequence[BinaryIO], output: BinaryIO, *, compress: bool) -> tuple[Header, Trailer]:
+def compact(
+    inputs: Sequence[BinaryIO], output: Writable, *, compress: bool, as_snapshot: bool = False
+) -> tuple[Header, Trailer]:
     """Merge LTX files, given in any order, into ``output``; memory does not grow with the files.
 
     The newest version of each page wins. The transactions must be consecutive, each starting from the checksum the
     one before ended with. The result names no node and no WAL position. Raises `LTXError`; what was written to
     ``output`` by then is worthless.
+
+    Args:
+        inputs: the files, open for reading.
+        output: where the result goes.
+        compress: whether its pages are compressed.
+        as_snapshot: make a snapshot of the last state although the files do not begin with the first transaction.
+            They must hold every page then, as they do from a change of the page size or a deletion on.
     """
     decoders = _open(inputs)
     header = _merged_header([decoder.header for decoder in decoders], compress)
+    if as_snapshot:
+        header = replace(header, min_txid=1, pre_apply=0)
     encoder = Encoder(output, header)
     for pages in _newest(decoders, header):
         encoder.write_pages(pages)

@@ -174,6 +174,9 @@ class Node:
             await self._serve(stack, "backup", backup)
         if not self.config.skip_sync:
             await self._join(machine)
+            if backup is not None:
+                self._waiting("waiting for the backup to restore databases")
+                await backup.wait_restored()
         await stack.enter_async_context(self._proxies)
         if proxy is not None:
             await self._serve(self._proxies, "proxy", proxy)

@@ -86,7 +86,7 @@ class Incoming:
     async def _spill(self) -> None:
         if self._pipe is None:
             self._path = self.database.ltx_dir.temporary()
-            self._pipe = ToThread(_verifier(self._path, self.database.name))
+            self._pipe = ToThread(verifier(self._path, self.database.name))
         piece = bytes(self._buffer)
         self._buffer.clear()
         await self._pipe.put(piece)
@@ -152,8 +152,11 @@ class _Tee:
         return data
 
 
-def _verifier(path: Path, name: str) -> Callable[[Callable[[int], bytes]], tuple[Header, Trailer]]:
-    """What runs in the worker: verify a file while it comes in and write it to `path`."""
+def verifier(path: Path, name: str) -> Callable[[Callable[[int], bytes]], tuple[Header, Trailer]]:
+    """What runs in the worker of a `ToThread`: verify a file of database `name` as it comes, and write it to `path`.
+
+    It raises LTXError for what is no valid file; what was written by then is for the caller to delete.
+    """
 
     def consume(read: Callable[[int], bytes]) -> tuple[Header, Trailer]:
         fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)

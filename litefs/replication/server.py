@@ -24,15 +24,14 @@ from typing import TYPE_CHECKING
 import trio
 
 from litefs.errors import DatabaseBusy, DatabaseNotFound, LitefsError, ReadOnly, StreamError
-from litefs.ltx import EMPTY, Encoder, Header, Pos, encode
-from litefs.replication import catchup, frames, posmap
+from litefs.ltx import EMPTY, Pos, encode
+from litefs.replication import catchup, frames, posmap, snapshotfile
 from litefs.replication.catchup import Step
 from litefs.replication.hold import Hold
 from litefs.replication.pipes import PIECE, FromThread, PipeTimeout
 
 if TYPE_CHECKING:
-    from litefs.live import Snapshot
-    from litefs.store import Database, SnapshotInfo, Store
+    from litefs.store import Database, Store
 
 log = logging.getLogger(__name__)
 
@@ -42,8 +41,6 @@ HEARTBEAT_INTERVAL = 1.0
 RECENT = 8
 """Transactions that a live replica may be behind for their files to be read in the trio thread: written a moment ago,
 they are in memory, and a hop to a worker and back costs more than ten of them."""
-
-_FLAG_LZ4 = 1
 
 
 class StreamServer:
@@ -306,8 +303,9 @@ class PeerStream(AsyncIterator[bytes]):
         """The whole database as one LTX file, or a file without pages for a deleted one."""
         name = database.name
         if database.published.checksum == EMPTY:
-            pos, timestamp = database.published, database.timestamp
-            yield frames.ltx(name, encode(self._header(database.page_size, 0, pos, timestamp), (), EMPTY))
+            pos = database.published
+            head = snapshotfile.header(self._store, database.page_size, 0, pos, database.timestamp)
+            yield frames.ltx(name, encode(head, (), EMPTY))
         else:
             hold = Hold(database)
             async with hold as snapshot:
@@ -315,57 +313,18 @@ class PeerStream(AsyncIterator[bytes]):
                 log.info('writing snapshot "%s" @ %016x', name, pos.txid)
                 self._inside_file = True
                 yield frames.ltx_start(name)
-                header = self._header(snapshot.page_size, snapshot.commit, pos, timestamp)
+                header = snapshotfile.header(self._store, snapshot.page_size, snapshot.commit, pos, timestamp)
                 pipe = FromThread(
-                    partial(_encode, snapshot, hold, header, pos.checksum), limit=self._server.snapshot_limit
+                    partial(snapshotfile.encode, snapshot, hold, header, pos.checksum),
+                    limit=self._server.snapshot_limit,
                 )
                 try:
                     while piece := await pipe.get():
                         yield frames.chunks(piece)
                 finally:
                     await pipe.aclose()
-            await self._until_published(database, pos)
+            await snapshotfile.until_published(self._store, database, pos, self._server.snapshot_limit)
             self._inside_file = False
             yield frames.CHUNKS_END
         self.positions[name] = pos
         self._server.frames_sent[name, "ltx:snapshot"] += 1
-
-    async def _until_published(self, database: Database, pos: Pos) -> None:
-        """A snapshot may hold transactions that are not durable here yet: the replica must not be ahead of us."""
-        with trio.move_on_after(self._server.snapshot_limit):
-            async with self._store.subscribe({database.name}) as subscription:
-                while database.pos.txid >= pos.txid:  # else SQLite discarded it, and it was retracted
-                    if database.published.txid >= pos.txid:
-                        return
-                    with trio.move_on_after(1):
-                        await subscription.wait()
-        raise StreamError(f'transaction {pos.txid:016x} of "{database.name}" was not published')
-
-    def _header(self, page_size: int, commit: int, pos: Pos, timestamp: int) -> Header:
-        return Header(
-            page_size=page_size,
-            commit=commit,
-            min_txid=1,
-            max_txid=pos.txid,
-            flags=_FLAG_LZ4 if self._store.compress else 0,
-            timestamp=timestamp,
-            node_id=self._store.node_id,
-        )
-
-
-class _Sink:
-    def __init__(self, write: Callable[[bytes], None]) -> None:
-        self.write = write
-
-
-def _encode(
-    snapshot: Snapshot[SnapshotInfo], hold: Hold, header: Header, post_apply: int, write: Callable[[bytes], None]
-) -> None:
-    """Runs in a worker. Lets go of the snapshot in any case: also when the replica stalls past the time limit."""
-    try:
-        encoder = Encoder(_Sink(write), header)
-        for first, pages in snapshot.pages():
-            encoder.write_raw_pages(first, pages)
-        encoder.finish(post_apply)
-    finally:
-        hold.end()

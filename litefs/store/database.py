@@ -554,6 +554,11 @@ class Database:
         """The saved page table is of another history: save all of it next time."""
         self._stamp = Stamp(0, 0, Pos(0, 0))
 
+    def begins_at(self, txid: int) -> None:
+        """A durable snapshot has replaced everything: of what was captured before, no file needs to be synced."""
+        self._synced = txid
+        self.publisher.made_durable(self.pos.txid)
+
     async def finish(self) -> None:
         """Bring a transaction to its end that was applied half, for lack of space perhaps.
 

@@ -95,7 +95,7 @@ async def apply(db: Database, incoming: Incoming) -> Pos:
     """
     check(db, incoming)
     head = incoming.header
-    if not incoming.local and head.is_snapshot:
+    if head.is_snapshot:
         await trio.to_thread.run_sync(sync_file, incoming.path)
     keeping = Keeping(db, incoming) if head.is_snapshot else None
     quick = not (incoming.local or head.is_snapshot or db.publisher.in_doubt)
@@ -229,6 +229,8 @@ def settle(db: Database, incoming: Incoming) -> None:
     if head.is_snapshot or head.page_size != before.page_size:
         db.table = PageTable()
         db.forget_saved_table()
+    if head.is_snapshot:
+        db.begins_at(head.max_txid)
     db.table.update(incoming.checksums)
     db.table.truncate(head.commit)
     is_wal = next((data[18] == 2 for pgno, data in incoming.pages or () if pgno == 1), before.is_wal)

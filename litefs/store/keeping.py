@@ -7,6 +7,7 @@ everything this node had.
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 from collections.abc import Iterator
@@ -100,6 +101,8 @@ class Keeping:
             return False
         disk = os.statvfs(db.store.data_dir)
         if disk.f_bavail * disk.f_frsize < 2 * size:
+            if reason is Reason.RESTORED:
+                raise OSError(errno.ENOSPC, f"no room to keep the state of {db.name} that the backup would replace")
             log.warning("%s: the disk has no room for a copy of the branch that is replaced", db.name)
             return False
         return True
@@ -185,8 +188,9 @@ class Keeping:
 def report(branch: Branch) -> None:
     """One line in the log about a branch that was kept."""
     level = logging.INFO if branch.reason == Reason.SUPERSEDED else logging.WARNING
-    text = "%s: replaced by the primary's %s; what was here, %s at %s, is kept as branch %s (litefs branches list)"
-    log.log(level, text, branch.database, branch.replaced_by, branch.reason, branch.tip, branch.name)
+    source = "backup" if branch.reason == Reason.RESTORED else "primary"
+    text = "%s: replaced by the %s's %s; what was here, %s at %s, is kept as branch %s (litefs branches list)"
+    log.log(level, text, branch.database, source, branch.replaced_by, branch.reason, branch.tip, branch.name)
 
 
 def _write(path: Path, batches: Batches) -> None:

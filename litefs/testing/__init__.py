@@ -8,8 +8,21 @@
 Nothing here needs pytest, and nothing in the kernel imports it.
 """
 
+from litefs.testing.backup_conformance import BackupConformance
+from litefs.testing.backups import History, MemoryBackup
 from litefs.testing.conformance import LeaseConformance
 from litefs.testing.fakes import FakeLease, FakeLeaser, SharedLease
-from litefs.testing.settings import lease_config, node_info
+from litefs.testing.settings import backup_config, lease_config, node_info
 
-__all__ = ["FakeLease", "FakeLeaser", "LeaseConformance", "SharedLease", "lease_config", "node_info"]
+__all__ = [
+    "BackupConformance",
+    "FakeLease",
+    "FakeLeaser",
+    "History",
+    "LeaseConformance",
+    "MemoryBackup",
+    "SharedLease",
+    "backup_config",
+    "lease_config",
+    "node_info",
+]

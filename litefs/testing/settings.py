@@ -6,9 +6,22 @@ from typing import Any
 
 import yaml
 
-from litefs.config import LeaseConfig, loads
-from litefs.leases import NodeInfo
+from litefs.config import BackupConfig, LeaseConfig, loads
+from litefs.hookspecs import hookimpl
+from litefs.leases import Leaser, LeaserSpec, NodeInfo
 from litefs.plugins import BUILTIN, Plugin, Plugins
+
+
+class _AnyLease:
+    """A litefs.yml needs a lease, whatever it is about."""
+
+    @hookimpl
+    def litefs_leasers(self) -> list[LeaserSpec]:
+        return [LeaserSpec("any", _no_leaser)]
+
+
+def _no_leaser(config: LeaseConfig, node: NodeInfo) -> Leaser:
+    raise NotImplementedError
 
 
 def lease_config(plugin: object, lease: dict[str, Any]) -> LeaseConfig:
@@ -23,6 +36,13 @@ def lease_config(plugin: object, lease: dict[str, Any]) -> LeaseConfig:
     plugins = Plugins([BUILTIN, Plugin("plugin under test", plugin)])
     text = yaml.safe_dump({"lease": lease})
     return loads(text, False, plugins=plugins, environment={}).lease
+
+
+def backup_config(plugin: object, backup: dict[str, Any]) -> BackupConfig:
+    """The `backup` section as the plugin's factory gets it; arguments and errors as for `lease_config`."""
+    plugins = Plugins([BUILTIN, Plugin("a lease", _AnyLease()), Plugin("plugin under test", plugin)])
+    text = yaml.safe_dump({"lease": {"type": "any"}, "backup": backup})
+    return loads(text, False, plugins=plugins, environment={}).backup
 
 
 def node_info(hostname: str = "node", http_port: int = 20202) -> NodeInfo:

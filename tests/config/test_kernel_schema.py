@@ -53,6 +53,8 @@ LITEFS_DEFAULTS: dict[str, Any] = {
     "backup.url": "",
     "backup.cluster": "",
     "backup.auth-token": "",
+    "backup.auth-token-file": "",
+    "backup.on-mismatch": "restore",
     "log.format": "text",
     "log.timestamp": False,
     "log.debug": False,
