@@ -8,7 +8,8 @@ from typing import BinaryIO
 
 import click
 
-from litefs.cli.api import DEFAULT_URL, APIError
+from litefs.cli.access import Access, node_flags
+from litefs.cli.api import APIError
 from litefs.cli.flags import flag, go_command
 from litefs.cli.replacing import replacing
 from litefs.cli.transfers import Transfers, duration, progress_bar
@@ -18,15 +19,15 @@ from litefs.http import database_file
 
 @go_command("export")
 @flag("name", required=True, metavar="NAME", help="Name of the database on the node.")
-@flag("url", default=DEFAULT_URL, metavar="URL", help="HTTP API of any node.")
+@node_flags
 @click.argument("path", type=click.Path())
-def command(name: str, url: str, path: str) -> None:
+def command(name: str, access: Access, path: str) -> None:
     """Write a consistent copy of a database to the file PATH while it is in use.
 
     A file that is there already is replaced once the copy is complete.
     """
     started = time.monotonic()
-    with Transfers(url) as node, replacing(path) as file, progress_bar(f"exporting {name}") as start:
+    with Transfers(access) as node, replacing(path) as file, progress_bar(f"exporting {name}") as start:
         node.export_database(name, file, start)
         _check_complete(file)
     print(f'Export of database "{name}" in {duration(time.monotonic() - started)}')

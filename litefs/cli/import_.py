@@ -8,22 +8,22 @@ import time
 
 import click
 
-from litefs.cli.api import DEFAULT_URL
+from litefs.cli.access import Access, node_flags
 from litefs.cli.flags import flag, go_command
 from litefs.cli.transfers import Transfers, duration, progress_bar
 
 
 @go_command("import")
 @flag("name", required=True, metavar="NAME", help="Name of the database on the node.")
-@flag("url", default=DEFAULT_URL, metavar="URL", help="The primary's HTTP API.")
+@node_flags
 @click.argument("path", type=click.Path())
-def command(name: str, url: str, path: str) -> None:
+def command(name: str, access: Access, path: str) -> None:
     """Replace a database by the SQLite file PATH, or create it, as one transaction.
 
     The file should not be in use: what lies in its WAL is not imported.
     """
     started = time.monotonic()
-    with open(path, "rb", buffering=0) as file, Transfers(url) as node:
+    with open(path, "rb", buffering=0) as file, Transfers(access) as node:
         _warn_about_wal(path)
         size = os.fstat(file.fileno()).st_size
         with progress_bar(f"importing {name}") as start:

@@ -9,7 +9,8 @@ import time
 import click
 import trio
 
-from litefs.cli.api import DEFAULT_URL, APIError, NodeAPI
+from litefs.cli.access import Access, node_flags
+from litefs.cli.api import APIError, NodeAPI
 from litefs.cli.flags import flag, go_command, passed_through, switch
 from litefs.errors import LitefsError
 from litefs.lifecycle import Lifecycle
@@ -25,7 +26,7 @@ PROMOTE_LIMIT = 30.0  # seconds from the primary's consent until this node is pr
 @switch("if-candidate", help="Do nothing, successfully, on a node that may not become primary.")
 @switch("promote", help="Make the node primary first.")
 @flag("with-halt-lock-on", default="", metavar="PATH", help="Hold the halt lock of this database while running.")
-@flag("url", default=DEFAULT_URL, metavar="URL", help="The local node's HTTP API.")
+@node_flags
 @switch("v", help="Say what is done.")
 @click.argument("command", nargs=-1)
 @click.pass_context
@@ -34,7 +35,7 @@ def command(
     if_candidate: bool,
     promote: bool,
     with_halt_lock_on: str,
-    url: str,
+    access: Access,
     v: bool,
     command: tuple[str, ...],
 ) -> int:
@@ -53,7 +54,7 @@ def command(
     if not v:
         logging.getLogger("litefs").setLevel(logging.WARNING)
     if if_candidate or promote:
-        with NodeAPI(url) as node:
+        with NodeAPI(access) as node:
             if if_candidate and not node.info()["candidate"]:
                 print("node is not a candidate, skipping execution", file=sys.stderr)
                 return 0

@@ -9,7 +9,7 @@ from typing import BinaryIO, Self
 
 import httpx
 
-from litefs.cli.api import APIError, NodeAPI
+from litefs.cli.api import NodeAPI, check, transfer_errors
 from litefs.errors import DatabaseNotFound
 
 PIECE = 1 << 20  # bytes per read and write: 2.2 GB/s to a node on loopback, 1.7 from it
@@ -38,11 +38,11 @@ class Transfers(NodeAPI):
                 left -= len(piece)
 
         headers = {"Content-Length": str(size)}
-        with self._errors():
+        with transfer_errors(self.url):
             response = self._client.post(
                 "/import", params={"name": name}, content=pieces(), headers=headers, timeout=_TIMEOUT
             )
-            _check(response)
+            check(response)
 
     def export_database(self, name: str, file: BinaryIO, start: Callable[[int | None], Progress]) -> None:
         """Write a database to a file.
@@ -53,30 +53,18 @@ class Transfers(NodeAPI):
         Raises:
             DatabaseNotFound, APIError: the file may hold a part of the database.
         """
-        with self._errors(), self._client.stream("GET", "/export", params={"name": name}, timeout=_TIMEOUT) as response:
+        with (
+            transfer_errors(self.url),
+            self._client.stream("GET", "/export", params={"name": name}, timeout=_TIMEOUT) as response,
+        ):
             if response.status_code == 404:
                 raise DatabaseNotFound(name)
-            _check(response)
+            check(response)
             length = response.headers.get("content-length", "")
             progress = start(int(length) if length.isdigit() else None)
             for piece in response.iter_raw():
                 file.write(piece)
                 progress(len(piece))
-
-    @contextmanager
-    def _errors(self) -> Iterator[None]:
-        try:
-            yield
-        except httpx.ConnectError as error:
-            raise APIError(f"cannot reach {self.url}: {error}", "is litefs running there? Name it with -url") from None
-        except (httpx.HTTPError, httpx.StreamError) as error:
-            raise APIError(f"the transfer from or to {self.url} broke off: {error}") from None
-
-
-def _check(response: httpx.Response) -> None:
-    if response.status_code != 200:
-        response.read()
-        raise APIError(f"invalid response: code={response.status_code}", response.text.strip())
 
 
 @contextmanager

@@ -22,7 +22,7 @@ def cross_problems(tree: Tree, plugins: Plugins) -> Iterator[Problem]:
     """Everything that is wrong with a document which satisfies its schema."""
     yield from _directories(tree)
     yield from _http(tree["http"])
-    yield from _lease(tree["lease"])
+    yield from _lease(tree["lease"], secure=bool(tree["http"]["tls-cert"]))
     yield from _proxy(tree["proxy"], plugins)
 
 
@@ -54,6 +54,8 @@ def _http(http: Tree) -> Iterator[Problem]:
     if bool(http["tls-cert"]) != bool(http["tls-key"]):
         missing = "tls-key" if http["tls-cert"] else "tls-cert"
         yield Problem(("http", missing), "tls-cert and tls-key are needed together", f'add "{missing}"')
+    if http["tls-client-ca"] and not http["tls-cert"]:
+        yield Problem(("http", "tls-client-ca"), "has no effect without TLS", "add tls-cert and tls-key")
 
 
 def _address(key: tuple[str, str], address: str) -> Iterator[Problem]:
@@ -63,7 +65,10 @@ def _address(key: tuple[str, str], address: str) -> Iterator[Problem]:
         yield Problem(key, error.message, error.hint)
 
 
-def _lease(lease: Tree) -> Iterator[Problem]:
+def _lease(lease: Tree, *, secure: bool) -> Iterator[Problem]:
+    if secure and lease["advertise-url"].startswith("http://"):
+        message = "must start with https:// where http.tls-cert is set"
+        yield Problem(("lease", "advertise-url"), message, "all nodes of a cluster use TLS, or none")
     if lease["databases"] and lease["candidate"]:
         message = "cannot specify a database replication filter on candidate nodes"
         yield Problem(("lease", "databases"), message, "set lease.candidate to false, or drop lease.databases")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Callable, Mapping, MutableMapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -28,6 +28,7 @@ from litefs.config.model import (
 )
 from litefs.config.problems import InvalidConfig, Problem
 from litefs.config.schema import Json, Schema
+from litefs.config.secrets import TOKEN_VARIABLE, check_token, read_token
 from litefs.config.source import Document, NotYAML, read
 from litefs.config.validation import TYPED_SECTIONS, schema_problems
 from litefs.errors import ConfigError
@@ -68,6 +69,7 @@ class Checked:
     tree: dict[str, Any]
     schema: Schema
     warnings: tuple[str, ...] = ()
+    environment: Mapping[str, str] = field(default_factory=dict, repr=False)
 
 
 def check(
@@ -121,7 +123,7 @@ def check_text(
     if _imply_backup(document.value, tree, plugins, environment):
         tree = _valid(path, document, schema, plugins)
     _raise_problems(path, document, list(cross_problems(tree, plugins)))
-    return Checked(path, tree, schema, tuple(_warnings(tree, plugins, environment)))
+    return Checked(path, tree, schema, tuple(_warnings(tree, plugins, environment)), environment)
 
 
 def _valid(path: str, document: Document, schema: Schema, plugins: Plugins) -> dict[str, Any]:
@@ -225,7 +227,8 @@ def _warnings(tree: dict[str, Any], plugins: Plugins, environment: Mapping[str, 
 
 def _config(checked: Checked) -> Config:
     tree: dict[str, Any] = checked.schema.in_seconds(checked.schema.root, checked.tree)
-    token = _token(checked.path, tree, "http")
+    token = _token(checked.path, tree, "http") or checked.environment.get(TOKEN_VARIABLE, "")
+    check_token(token, f"{checked.path}: http.auth-token")
     backup_token = _token(checked.path, tree, "backup")
     return Config(
         path=checked.path,
@@ -269,15 +272,7 @@ def _exec(tree: str | list[dict[str, Any]]) -> tuple[ExecCommand, ...]:
 
 
 def _token(path: str, tree: Mapping[str, Any], section: str) -> str:
-    name = tree[section]["auth-token-file"]
-    if not name:
-        return str(tree[section]["auth-token"])
-    key = f"{section}.auth-token-file"
-    try:
-        token = Path(name).read_text("utf-8").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "not text"
-        raise ConfigError(f"{path}: {key}: cannot read {name}: {reason}") from None
-    if not token:
-        raise ConfigError(f"{path}: {key}: {name} is empty")
-    return token
+    """The token of a section: its key, or what its file holds.  Errors never show it."""
+    if name := tree[section]["auth-token-file"]:
+        return read_token(name, f"{path}: {section}.auth-token-file")
+    return str(tree[section]["auth-token"])

@@ -36,14 +36,19 @@ class DataConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HTTPConfig:
-    """``http``: the API.  ``auth_token`` holds the content of ``auth-token-file`` where that is given."""
+    """``http``: the API.
+
+    ``auth_token`` is the token wherever it comes from: the key, the file, or the environment.
+    """
 
     addr: str
     snapshot_timeout: float
     auth_token: str = field(repr=False)
     tls_cert: str
     tls_key: str
+    auth_exempt: tuple[str, ...]
     tls_ca: str
+    tls_client_ca: str
 
     @property
     def host(self) -> str:

@@ -18,7 +18,6 @@ from litefs.http.importing import import_
 from litefs.http.info import info, livez, readyz
 from litefs.http.leadership import handoff, promote
 from litefs.http.metrics import Metrics
-from litefs.http.security import OPEN
 from litefs.http.services import Services
 from litefs.http.stream import stream
 
@@ -43,7 +42,8 @@ def build(services: Services) -> Starlette:
         "/debug/vars": {ANY: variables},
     }
     endpoints = [
-        Route(path, Endpoint(services, handlers, guarded=path not in OPEN)) for path, handlers in routes.items()
+        Route(path, Endpoint(services, handlers, guarded=path not in services.exempt))
+        for path, handlers in routes.items()
     ]
     app = Starlette(routes=endpoints, middleware=[Middleware(NodeHeaders, services=services)])
     default = Endpoint(services, {ANY: not_found}, guarded=False)

@@ -22,6 +22,7 @@ log = logging.getLogger("litefs.http")
 
 RECEIVE = 256 << 10  # bytes per read: uploads at 2.3 GB/s; 1.1 with 64 KiB, 1.4 with 1 MiB
 HANDSHAKE = 10.0  # seconds for TLS to be set up
+FIRST_REQUEST = 30.0  # seconds until the head of the first request must be complete
 LINGER = 1.0  # seconds that a client has to read our last words, and that requests have to end without a client
 
 STALL = 30.0  # seconds that a client may keep its receive window shut; what it was sent would be held all the time
@@ -45,6 +46,7 @@ class Connection:
         self._send_lock = trio.Lock()
         self._idle_timer: trio.CancelScope | None = None
         self._reading = True
+        self._new = True  # nothing is agreed on yet
         self._timers: trio.Nursery
         self._nursery: trio.Nursery
 
@@ -74,7 +76,8 @@ class Connection:
             await self._speak_http2(b"")
         else:
             self._speak_http1()
-        await self._idle(True)
+        await self._idle(True, FIRST_REQUEST)
+        self._new = False
         await self._read()
         self._reading = False
         await self._idle(False)
@@ -174,17 +177,23 @@ class Connection:
 
     # -- idle connections
 
-    async def _idle(self, idle: bool) -> None:
+    @property
+    def idle(self) -> bool:
+        """Whether no request is under way: none has come, or not all of its head."""
+        return self._new or self._idle_timer is not None
+
+    async def _idle(self, idle: bool, limit: float | None = None) -> None:
         if self._idle_timer is not None:
             self._idle_timer.cancel()
             self._idle_timer = None
         if idle and self._reading:
-            self._idle_timer = await self._nursery.start(self._close_when_idle)
+            timeout = self._config.keep_alive_timeout if limit is None else limit
+            self._idle_timer = await self._nursery.start(self._close_when_idle, timeout)
 
-    async def _close_when_idle(self, task_status: trio.TaskStatus[trio.CancelScope]) -> None:
+    async def _close_when_idle(self, timeout: float, task_status: trio.TaskStatus[trio.CancelScope]) -> None:
         with trio.CancelScope() as scope:
             task_status.started(scope)
-            with trio.move_on_after(self._config.keep_alive_timeout):
+            with trio.move_on_after(timeout):
                 await self._context.terminated.wait()
             scope.shield = True
             await self._protocol.handle(Closed())

@@ -28,9 +28,14 @@ async def variables(exchange: Exchange, services: Services) -> Response:
         for db in sorted(services.store.open_databases(), key=lambda db: db.name)
     }
     body = {
-        "cmdline": sys.argv,
+        "cmdline": _own_arguments(),
         "memstats": {"Sys": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024},
         "store": {"isPrimary": role.is_primary, "candidate": role.candidate, "dbs": databases},
     }
     text = json.dumps(body, indent=1) + "\n"
     return Response(text, headers={"content-type": "application/json; charset=utf-8"})
+
+
+def _own_arguments() -> list[str]:
+    """How the node was started, without the command it runs: that is another program's business, secrets included."""
+    return sys.argv[: sys.argv.index("--")] if "--" in sys.argv else sys.argv

@@ -12,7 +12,7 @@ from starlette.types import Receive, Scope, Send
 from litefs.errors import LitefsError
 from litefs.http.errors import HTTPError, ResponseAborted, as_http_error, error_response
 from litefs.http.exchange import Exchange
-from litefs.http.security import authorized
+from litefs.http.security import authorized, from_a_web_page
 from litefs.http.services import Services
 
 log = logging.getLogger("litefs.http")
@@ -51,6 +51,8 @@ class Endpoint:
     async def _answer(self, exchange: Exchange) -> Response | None:
         if self._guarded and not authorized(self._services.token, exchange.headers.get("authorization", "")):
             raise HTTPError(HTTPStatus.UNAUTHORIZED, "unauthorized")
+        if from_a_web_page(exchange.method, exchange.headers.get("origin")):
+            raise HTTPError(HTTPStatus.FORBIDDEN, "not for web pages")
         handler = self._handlers.get(exchange.method) or self._handlers.get(ANY)
         if handler is None:
             raise HTTPError(HTTPStatus.METHOD_NOT_ALLOWED, "method not allowed")

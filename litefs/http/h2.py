@@ -31,6 +31,7 @@ CONNECTION_WINDOW = 16 << 20
 FRAME = 256 << 10  # largest frame accepted; Go's client uses it, and each frame costs 30 us
 BATCH = 256 << 10  # bytes of body that are framed between two writes to the socket
 MAX_STREAMS = 1000
+MAX_HEAD = 256 << 10  # bytes of a request's head that have arrived without its end
 
 Setting = h2.settings.SettingCodes
 
@@ -99,6 +100,12 @@ class H2Protocol:
                 await self._send(Closed())
             else:
                 await self._flush()
+                if self._head_size() > MAX_HEAD:
+                    await self._send(Closed())
+
+    def _head_size(self) -> int:
+        """Bytes of CONTINUATION frames that h2 holds back; it would take 64 of them, 256 KiB each."""
+        return sum(frame.body_len for frame in self._connection.incoming_buffer._headers_buffer)
 
     # -- requests
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from http import HTTPStatus
 from pathlib import Path
 from tempfile import TemporaryFile
 
@@ -29,6 +30,7 @@ async def import_(exchange: Exchange, services: Services) -> Response:
     if not store.writable:
         raise ReadOnly("lease expired")
     # Without a name in the directory: nothing is left behind, whatever happens.
+    _check_room(exchange, store.data_dir)
     with TemporaryFile(dir=store.data_dir, buffering=0) as file:
         await _receive(exchange, file.fileno())
         await trio.to_thread.run_sync(_check, file.fileno())
@@ -37,6 +39,14 @@ async def import_(exchange: Exchange, services: Services) -> Response:
             db = await store.database(name, create=True)
             await db.import_database(Path(f"/proc/self/fd/{file.fileno()}"))
     return Response()
+
+
+def _check_room(exchange: Exchange, directory: Path) -> None:
+    """Refuse what cannot fit, rather than fill the disk, on which applications want to commit meanwhile."""
+    announced = exchange.headers.get("content-length", "")
+    disk = os.statvfs(directory)
+    if announced.isdigit() and int(announced) > disk.f_bavail * disk.f_frsize:
+        raise HTTPError(HTTPStatus.INSUFFICIENT_STORAGE, f"the disk has no room for {announced} bytes")
 
 
 async def _receive(exchange: Exchange, fd: int) -> None:

@@ -1,21 +1,17 @@
-"""Who may use the API: an optional bearer token, and TLS.
+"""Who may use the API: an optional bearer token, and no web pages.
 
-Without either, whoever reaches the port can read and replace every database; LiteFS has it so, and relies on a private
-network.
+Without a token, and without `litefs.http.tls`, whoever reaches the port can read and replace every database; LiteFS has
+it so, and relies on a private network.
 """
 
 from __future__ import annotations
 
 import hmac
 import logging
-import ssl
-
-from litefs.errors import ConfigError
 
 log = logging.getLogger("litefs.http")
 
-OPEN = frozenset({"/info", "/livez", "/readyz", "/metrics"})
-"""Paths that need no token: load balancers and monitoring ask them, and they tell nothing of what databases hold."""
+SAFE = frozenset({"GET", "HEAD"})
 
 
 def authorized(token: str, authorization: str) -> bool:
@@ -38,18 +34,9 @@ def warn_if_open(token: str, loopback: bool, address: str) -> None:
         )
 
 
-def server_context(certificate: str, key: str) -> ssl.SSLContext:
-    """TLS for the API from PEM files.
+def from_a_web_page(method: str, origin: str | None) -> bool:
+    """Whether a browser sends this on behalf of some web page, which could change a node on its user's machine.
 
-    Raises:
-        ConfigError: a file is missing or not what it should be.
+    Browsers say where a request comes from whenever it may change something; nothing else sends an Origin.
     """
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.set_alpn_protocols(["h2", "http/1.1"])
-    try:
-        context.load_cert_chain(certificate, key or None)
-    except (OSError, ssl.SSLError) as error:
-        files = f"http.tls-cert {certificate} and http.tls-key {key}"
-        hint = "both must be PEM, and belong together"
-        raise ConfigError(f"cannot use {files}: {error.strerror or error}", hint) from error
-    return context
+    return origin is not None and method not in SAFE

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import resource
 import socket
 import ssl
+import sys
 from collections.abc import Awaitable, Callable, Sequence
 
 import trio
@@ -18,6 +20,8 @@ log = logging.getLogger("litefs.http")
 
 GRACE = 1.0  # seconds that requests have to end after the trigger
 IDLE = 120.0  # seconds until an idle connection is closed; LiteFS keeps them, a Go client retries on a closed one
+
+LEAST_CONNECTIONS = 64  # that are served at once, however few files the process may have open
 
 _FOREVER = 1 << 62
 
@@ -37,15 +41,19 @@ async def serve(
     soon as connections are accepted.
     """
     context = WorkerContext(None)
-    connections: set[Connection] = set()
+    connections: dict[Connection, None] = {}  # the oldest first
+    limit = max_connections()
 
     async def handle(stream: trio.SocketStream) -> None:
+        if len(connections) >= limit and not _make_room(connections):
+            await trio.aclose_forcefully(stream)
+            return
         connection = Connection(app, config, context, stream, tls)
-        connections.add(connection)
+        connections[connection] = None
         try:
             await connection.run()
         finally:
-            connections.discard(connection)
+            connections.pop(connection, None)
 
     config = _config()
     listeners = [trio.SocketListener(trio.socket.from_stdlib_socket(_nonblocking(each))) for each in sockets]
@@ -68,6 +76,27 @@ async def serve(
                 raise
             timers.start_soon(_cut_off, grace, abort, handlers.cancel_scope)
         timers.cancel_scope.cancel()
+
+
+def max_connections() -> int:
+    """How many connections are served at once: half of the files that the process may open, the rest is databases'."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return sys.maxsize if soft == resource.RLIM_INFINITY else max(LEAST_CONNECTIONS, soft // 2)
+
+
+def _make_room(connections: dict[Connection, None]) -> bool:
+    """Close the oldest connection that has no request; whether there was one.
+
+    Else whoever can reach the port, with a token or without, could keep everyone else out, or have the node run out of
+    files, and commits fail.
+    """
+    for connection in connections:
+        if connection.idle:
+            connection.abort()
+            del connections[connection]
+            return True
+    log.warning("http: a connection is refused, %d are busy", len(connections))
+    return False
 
 
 async def _cut_off(grace: float, abort: Callable[[], None], handlers: trio.CancelScope) -> None:

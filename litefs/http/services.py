@@ -110,6 +110,7 @@ class Services:
         not_ready: the reason why the node cannot serve applications yet; empty once it can.
         collectors: metrics of plugins.
         token: what requests must carry that read data or change state; empty where nothing is asked for.
+        exempt: paths that need no token.
         lags: for each database that a replica has applied a transaction of, the seconds from commit to apply.
         closing: set when the node stops; ends the event streams, which nobody else would end.
     """
@@ -122,5 +123,6 @@ class Services:
     not_ready: Callable[[], str]
     collectors: Iterable[Collector] = ()
     token: str = field(default="", repr=False)
+    exempt: Collection[str] = ("/info", "/livez", "/readyz", "/metrics")
     lags: Mapping[str, float] = field(default_factory=dict)
     closing: trio.Event = field(default_factory=trio.Event)

@@ -15,7 +15,7 @@ from litefs.http.services import Services
 HTTP1_HEADER = "litefs-stream"
 """Sent, as ``Litefs-Stream: 1``, by a client that takes a stream over HTTP/1.1; five times as fast as HTTP/2."""
 
-MAX_MAP = 64 << 20  # bytes of a position map: over 200,000 databases
+MAX_MAP = 16 << 20  # bytes of a position map, as in `litefs.replication.posmap`, which this layer does not know
 
 
 async def stream(exchange: Exchange, services: Services) -> Response | None:

@@ -19,9 +19,10 @@ from litefs.cluster.role import Role
 from litefs.config import Config
 from litefs.http.address import is_loopback
 from litefs.http.app import build
-from litefs.http.security import server_context, warn_if_open
+from litefs.http.security import warn_if_open
 from litefs.http.serve import serve
 from litefs.http.services import Services
+from litefs.http.tls import client_context, server_context
 from litefs.leases import Leaser
 from litefs.replication.client import ReplicationClient
 from litefs.replication.server import StreamServer
@@ -68,9 +69,10 @@ class Network:
             not_ready=not_ready,
             collectors=collectors,
             token=http.auth_token,
+            exempt=http.auth_exempt,
             lags=client.lags,
         )
-        self._tls = server_context(http.tls_cert, http.tls_key) if http.secure else None
+        self._tls = server_context(http.tls_cert, http.tls_key, http.tls_client_ca) if http.secure else None
 
     async def serve(self, listener: socket.socket, *, task_status: trio.TaskStatus[None]) -> None:
         """Answer requests until told to :meth:`leave`."""
@@ -85,5 +87,6 @@ class Network:
 
 
 def _trusted(config: Config) -> ssl.SSLContext | None:
-    ca = config.http.tls_ca
-    return ssl.create_default_context(cafile=ca) if ca else None
+    """How other nodes are verified; None where TLS plays no part, and addresses may be plain http."""
+    http = config.http
+    return client_context(http.tls_ca, http.tls_cert, http.tls_key) if http.secure or http.tls_ca else None

@@ -23,6 +23,9 @@ MAX_LEASE_ID = 4096
 
 MAX_CHUNK = 0xFFFF
 
+MAX_TIME = 253_402_300_799_999
+"""The end of the year 9999, in ms since the epoch: what calendars and file times can still show."""
+
 _U16 = struct.Struct(">H")
 _U32 = struct.Struct(">I")
 _U64 = struct.Struct(">Q")
@@ -231,7 +234,10 @@ class FrameParser:
         if kind == FrameType.HEARTBEAT:
             if len(view) - body < 8:
                 return None
-            return Heartbeat(_I64.unpack_from(view, body)[0]), body + 8
+            (timestamp_ms,) = _I64.unpack_from(view, body)
+            if not 0 <= timestamp_ms <= MAX_TIME:
+                raise StreamError(f"stream byte {self._consumed + at}: the sender's clock shows {timestamp_ms} ms")
+            return Heartbeat(timestamp_ms), body + 8
         if kind == FrameType.READY:
             return Ready(), body
         if kind == FrameType.END:

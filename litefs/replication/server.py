@@ -84,7 +84,11 @@ class StreamServer:
             raise StreamError("cannot connect to self")
         if not self.store.writable:
             raise ReadOnly("lease expired")
-        return PeerStream(self, posmap.decode(request_body), names, peer_id)
+        if len(request_body) <= posmap.INLINE:
+            positions = posmap.decode(request_body)
+        else:
+            positions = await trio.to_thread.run_sync(posmap.decode, request_body)
+        return PeerStream(self, positions, names, peer_id)
 
     def end_all(self) -> None:
         """End every stream: the node shuts down or is no longer the primary. Returns at once."""

@@ -92,7 +92,8 @@ async def post_http1(
 
     Args:
         url: where to; only scheme, host and port are used.
-        tls: how to verify the peer of an https URL; the system's default when None.
+        tls: how to verify the peer, whose URL must be an https one then; when None, it may be either, and the
+            system's default verifies.
 
     Raises:
         StreamError: no connection, no answer, or not HTTP.
@@ -109,6 +110,9 @@ async def post_http1(
 
 async def _connect(parts: SplitResult, tls: ssl.SSLContext | None) -> trio.abc.Stream:
     host = parts.hostname or ""
+    if parts.scheme == "http" and tls is not None:
+        # Whoever can write to the lease could otherwise have the token sent to him in clear.
+        raise StreamError(f"cannot connect to http://{_authority(parts)}: TLS is on here", "turn it on there, too")
     port = parts.port or (443 if parts.scheme == "https" else 80)
     try:
         with trio.fail_after(CONNECT_TIMEOUT):
@@ -239,6 +243,8 @@ async def post_http2(
     import httpx
 
     parts = split_url(url)
+    if parts.scheme != "http":
+        raise StreamError(f"{_authority(parts)} insists on HTTP/2", "nodes with TLS are asked over HTTP/1.1 only")
     base = f"http://{_authority(parts)}"
     timeout = httpx.Timeout(SILENCE, connect=CONNECT_TIMEOUT)
     async with httpx.AsyncClient(http1=False, http2=True, timeout=timeout, trust_env=False) as client:

@@ -18,11 +18,11 @@ from typing import TYPE_CHECKING
 import trio
 
 from litefs import ltx
-from litefs.errors import DatabaseBusy, PositionMismatch, ReadOnly
+from litefs.errors import DatabaseBusy, LTXError, PositionMismatch, ReadOnly
 from litefs.live import Busy, PageSet
 from litefs.live.client import InlinePages
 from litefs.ltx import CHECKSUM_FLAG, Header, Pos, Trailer
-from litefs.store.incoming import LOCK_TIMEOUT
+from litefs.store.incoming import LOCK_TIMEOUT, check_bounds
 from litefs.store.publisher import Captured, State
 
 if TYPE_CHECKING:
@@ -59,6 +59,7 @@ class _Plan:
                 f"position mismatch on db {self.db.name!r}: {before.pos} here, {head.pos_before} expected"
             )
         pages = [(pgno, bytes(data)) for pgno, data in ltx.Decoder(io.BytesIO(item.data))]
+        check_bounds(head, len(pages), before)
         total, new = before.pos.checksum, {}
         is_wal = before.is_wal
         for pgno, data in pages:
@@ -93,7 +94,7 @@ async def apply(db: Database, items: Sequence[Small]) -> int:
     0 means that the first one does not fit into a batch. The caller holds `db.incoming`.
 
     Raises:
-        PositionMismatch, ReadOnly, DatabaseBusy, OSError: as for one transaction; none was applied.
+        PositionMismatch, LTXError, ReadOnly, DatabaseBusy, OSError: as for one transaction; none was applied.
     """
     if db.store.writable:
         raise ReadOnly("node is primary: it takes no transactions")
@@ -134,7 +135,7 @@ def _plan(db: Database, items: Sequence[Small]) -> _Plan:
             break
         try:
             plan.add(item)
-        except PositionMismatch:
+        except (PositionMismatch, LTXError):
             if not plan.items:
                 raise
             break

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from litefs import ltx
-from litefs.errors import DatabaseBusy, PositionMismatch, ReadOnly
+from litefs.errors import DatabaseBusy, LTXError, PositionMismatch, ReadOnly
 from litefs.live import Busy, PageSet
 from litefs.live.client import InlinePages, LTXPages
 from litefs.ltx import CHECKSUM_FLAG, Header, Pos, Trailer
@@ -32,6 +32,10 @@ if TYPE_CHECKING:
     from litefs.store.database import Database
 
 IN_MEMORY = 1 << 20  # bytes: LTX files up to here are decoded in one piece, in the trio thread
+MAX_UNWRITTEN = (
+    1 << 20
+)  # pages by which a database may grow in a transaction that does not hold them; SQLite skips free ones
+MAX_TIME = 253_402_300_799_999  # ms since the epoch: the year 9999, which is what calendars and file times can show
 LOCK_TIMEOUT = 10.0  # seconds that applications may keep a database locked
 
 
@@ -181,6 +185,7 @@ def check(db: Database, incoming: Incoming) -> None:
     if db.halt is not incoming.halt:
         raise DatabaseBusy(f"{db.name}: another node holds the halt lock")
     head, state = incoming.header, db.state
+    check_bounds(head, len(incoming.checksums), state)
     if head.is_snapshot:
         return
     if head.pos_before != state.pos:
@@ -189,6 +194,20 @@ def check(db: Database, incoming: Incoming) -> None:
         raise PositionMismatch(
             f"transaction {ltx.format_txid(head.max_txid)} of {db.name!r} does not lead to the checksum it names"
         )
+
+
+def check_bounds(head: Header, pages: int, state: State) -> None:
+    """Whether a transaction stays within what its own size explains; it may come from anyone who has the token.
+
+    The table of page checksums is as long as the database: a few bytes must not be able to make that 2^32 pages.
+
+    Raises:
+        LTXError: it does not.
+    """
+    if head.commit > (0 if head.is_snapshot else state.commit) + pages + MAX_UNWRITTEN:
+        raise LTXError(f"a transaction with {pages} pages makes the database {head.commit} pages long")
+    if not 0 <= head.timestamp <= MAX_TIME:
+        raise LTXError(f"a transaction made at {head.timestamp} ms since the epoch")
 
 
 def result(incoming: Incoming, table: PageTable, state: State) -> int:

@@ -48,8 +48,16 @@ def check_name(name: str) -> str:
         raise BadName("name required")
     if "/" in name or "\0" in name or name in RESERVED:
         raise BadName(f"invalid database name: {name!r}", "use a plain file name")
-    if len(name.encode("utf-8", "surrogateescape")) > MAX_LENGTH:
+    if _length(name) > MAX_LENGTH:
         raise BadName(f"database name is too long: {name[:40]!r}...", f"use at most {MAX_LENGTH} bytes")
     if split(name)[1] is not Kind.DATABASE:
         raise BadName(f"invalid database name: {name!r}", f"{split(name)[1].value} names a side file of a database")
     return name
+
+
+def _length(name: str) -> int:
+    """Bytes of a file name.  Raises `BadName` for what no file can be called."""
+    try:
+        return len(name.encode("utf-8", "surrogateescape"))
+    except UnicodeEncodeError:
+        raise BadName(f"invalid database name: {name!r}", "it cannot be written in UTF-8") from None

@@ -105,10 +105,14 @@ class _Recovery:
 
     def _keep_torn(self, item: Range, why: str) -> None:
         path = self._ltx.file(*item)
-        branch = branches.begin(self._db.store.data_dir, self._description(Reason.TORN, why))
-        os.replace(path, branch.path / path.name)
-        branch = branches.publish(branch, *item)
-        log.warning("%s: newest LTX file is not whole: %s; kept as branch %s", self._db.name, why, branch.name)
+        try:
+            branch = branches.begin(self._db.store.data_dir, self._description(Reason.TORN, why))
+            os.replace(path, branch.path / path.name)
+            kept = f"kept as branch {branches.publish(branch, *item).name}"
+        except OSError as error:  # a full disk, which is what tears files; nothing depends on this one
+            path.unlink(missing_ok=True)
+            kept = f"cannot be kept: {error.strerror}"
+        log.warning("%s: newest LTX file is not whole: %s; %s", self._db.name, why, kept)
 
     def _description(self, reason: Reason, note: str) -> Branch:
         store = self._db.store

@@ -69,7 +69,7 @@ def test_a_failed_export_destroys_nothing(
     before = files(tmp_path)
     for name, text in [
         ("none", 'ERROR: database not found: "none"'),
-        ("broken", f"ERROR: the transfer from or to {server.url} broke off"),
+        ("broken", f"ERROR: the exchange with {server.url} broke off"),
         ("garbage", "ERROR: the node sent an incomplete database: read database header"),
     ]:
         assert cli.main(["export", "-name", name, "-url", server.url, str(old)]) == 1

@@ -15,7 +15,8 @@ import pytest
 
 from litefs.errors import ConfigError
 from litefs.http.app import build
-from litefs.http.security import authorized, server_context, warn_if_open
+from litefs.http.security import authorized, warn_if_open
+from litefs.http.tls import server_context
 
 from .fakes import FakeNode
 from .server import Server

@@ -133,7 +133,7 @@ simple = st.one_of(
     st.builds(DropDB, names),
     st.builds(Handoff, names),
     st.builds(HWM, u64, names),
-    st.builds(Heartbeat, st.integers(-(2**63), 2**63 - 1)),
+    st.builds(Heartbeat, st.integers(0, frames.MAX_TIME)),
 )
 
 

@@ -16,7 +16,8 @@ from litefs.replication import posmap
 from . import golden
 
 u64 = st.integers(0, 2**64 - 1)
-positions = st.dictionaries(st.text(min_size=1, max_size=40), st.builds(Pos, u64, u64), max_size=20).filter(
+names = st.text(st.characters(blacklist_characters="/\0", blacklist_categories=["Cs"]), min_size=1, max_size=40)
+positions = st.dictionaries(names, st.builds(Pos, u64, u64), max_size=20).filter(
     lambda d: all(len(name.encode("utf-8", "replace")) <= 255 for name in d)
 )
 

@@ -75,7 +75,7 @@ class Node:
         sections: dict[str, dict[str, Any]] = {
             "fuse": {"dir": str(self.mount)},
             "data": {"dir": str(self.data)},
-            "http": {"addr": self.url.removeprefix("http://")},
+            "http": {"addr": self.url.partition("://")[2]},
             "lease": {
                 "type": "static",
                 "hostname": leader.name,
