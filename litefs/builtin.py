@@ -8,7 +8,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from litefs.extensions import CommandSpec, ConfigSection, ExecContext, ExecPolicy
+from litefs.extensions import CommandSpec, ConfigSection, ExecPolicy
 from litefs.hookspecs import hookimpl
 from litefs.kernel_commands import KERNEL_COMMANDS
 
@@ -34,18 +34,39 @@ def litefs_exec_policies() -> Sequence[ExecPolicy]:
     return [
         ExecPolicy(
             key="if-candidate",
-            schema={
-                "description": "Run the command only on nodes that may become primary.",
-                "type": "boolean",
-            },
-            admits=_if_candidate,
+            schema=_switch("Run the command only on nodes that may become primary."),
+            admits=lambda wanted, context: context.candidate or not wanted,
             reason="node is not a candidate",
-        )
+        ),
+        ExecPolicy(
+            key="if-primary",
+            schema=_switch("Run the command while this node is primary: started and stopped with the role."),
+            admits=lambda wanted, context: context.is_primary or not wanted,
+            reason="node is not primary",
+            service=True,
+        ),
+        ExecPolicy(
+            key="if-replica",
+            schema=_switch("Run the command while this node is not primary: started and stopped with the role."),
+            admits=lambda wanted, context: not (context.is_primary and wanted),
+            reason="node is primary",
+            service=True,
+        ),
+        ExecPolicy(
+            key="once-on-primary",
+            schema=_switch(
+                "Run the command to completion on the node that is primary; the others wait until it has, and until "
+                "what it wrote has arrived. For migrations."
+            ),
+            admits=lambda wanted, context: True if context.is_primary or not wanted else None,
+            reason="it is the primary's to run",
+            service=False,
+        ),
     ]
 
 
-def _if_candidate(wanted: bool, context: ExecContext) -> bool:
-    return context.candidate or not wanted
+def _switch(description: str) -> dict[str, Any]:
+    return {"description": description, "type": "boolean"}
 
 
 @hookimpl

@@ -54,34 +54,46 @@ class ConfigSection:
 
 @dataclass(frozen=True, slots=True)
 class ExecContext:
-    """What an exec policy may know about the node when a command is due.
+    """What an exec policy may know about the node, at the moment it is asked.
 
     Args:
         hostname: the node's name, as in ``lease.hostname``.
         candidate: whether the node may become primary.
-        is_primary: whether it is primary now.
+        is_primary: whether it is primary now, and not about to hand that over.
+        primary: name of the primary, which may be this node; None while there is none.
     """
 
     hostname: str
     candidate: bool
     is_primary: bool
+    primary: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class ExecPolicy:
-    """A rule about whether an ``exec`` command runs, given as a key beside ``cmd``.
+    """A rule about when an ``exec`` command runs on a node, given as a key beside ``cmd``.
+
+    It is asked before the command is started, and again whenever the node's role changes. A command that it no longer
+    admits is stopped: with the command's signal, and SIGKILL after its grace. One that it admits again is started
+    once the former run has ended.
 
     Args:
         key: the key, like ``if-candidate``.
         schema: JSON Schema (2020-12) of its value.
-        admits: whether the command runs, given the key's value.  Asked only where the key is present.
-        reason: why a command was skipped, for the log.
+        admits: whether the command runs now, given the key's value. Plain and quick: called in the node's event loop.
+            Asked only where the key is present. None is for a command that runs to completion, and means that it is
+            the primary's to run: this node waits until the primary has come up and what it wrote until then is here.
+        reason: why a command does not run, for the log.
+        service: what the key makes of a command, unless its value is false: True, one that lives beside the others,
+            unless ``run`` says otherwise; False, one that runs to completion first, whatever else it has; None,
+            nothing.
     """
 
     key: str
     schema: JsonSchema
-    admits: Callable[[Any, ExecContext], bool]
+    admits: Callable[[Any, ExecContext], bool | None]
     reason: str
+    service: bool | None = None
 
 
 class Service(Protocol):

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+import os
+import shutil
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from litefs.cli.flags import flag, go_command, switch
+
+if TYPE_CHECKING:
+    from litefs.supervisor import Command
 
 
 @click.group("config", context_settings={"help_option_names": ["-h", "-help", "--help"]})
@@ -27,17 +32,25 @@ def check(config: str | None, no_expand_env: bool) -> None:
     """Say whether litefs.yml is right, or everything that is wrong with it."""
     from litefs import assembly, plugins
     from litefs import config as configuration
-    from litefs.supervisor import from_line
+    from litefs.supervisor import from_entry
 
     loaded = configuration.load(config, not no_expand_env)
-    for entry in loaded.exec:
-        from_line(entry.cmd)
+    warnings = [*loaded.warnings, *_missing(map(from_entry, loaded.exec))]
     node = assembly.node_info(loaded)
     for make in (assembly.make_leaser, assembly.make_backup, assembly.make_proxy):
         make(plugins.load(), loaded, node)  # opens nothing, but refuses what only the plugin can judge
-    for warning in loaded.warnings:
+    for warning in warnings:
         click.echo(f"WARNING: {warning}", err=True)
     click.echo(f"{loaded.path}: ok")
+
+
+def _missing(commands: Iterable[Command]) -> Iterator[str]:
+    """A warning for each command whose program is not here: it may be where the file is meant for."""
+    for command in commands:
+        path = command.entry.env.get("PATH")
+        program = os.path.join(command.entry.cwd, command.argv[0]) if "/" in command.argv[0] else command.argv[0]
+        if shutil.which(program, path=path) is None:
+            yield f'exec: there is no program "{program}" on this machine'
 
 
 @go_command("show")

@@ -88,7 +88,7 @@ async def _supervise(command: Command) -> int:
 
     def stop(number: int) -> None:
         received.append(number)
-        supervisor.stop_signal = signals.for_child(number)
+        supervisor.stop = signals.received(number)
         supervisor.hurry() if life.stopped else life.stop()
 
     async def watch(*, task_status: trio.TaskStatus[None]) -> None:

@@ -9,6 +9,7 @@ import os
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from litefs.config import commands
 from litefs.config.addresses import split_address
 from litefs.config.problems import Problem
 from litefs.config.validation import unknown_type
@@ -24,6 +25,8 @@ def cross_problems(tree: Tree, plugins: Plugins) -> Iterator[Problem]:
     yield from _http(tree["http"])
     yield from _lease(tree["lease"], secure=bool(tree["http"]["tls-cert"]))
     yield from _proxy(tree["proxy"], plugins)
+    if isinstance(tree["exec"], list):
+        yield from commands.problems(tree["exec"], plugins.exec_policies)
 
 
 def _directories(tree: Tree) -> Iterator[Problem]:

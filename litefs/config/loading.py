@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 from litefs import plugins as installed
 from litefs.catalog import KNOWN
+from litefs.config import commands
 from litefs.config.checks import cross_problems
 from litefs.config.expansion import expand
 from litefs.config.merged import installed_types, merged_schema
@@ -63,11 +64,13 @@ class Checked:
         path: the file it was read from.
         tree: plain data with defaults filled in; durations are text, as written.
         schema: the merged schema that it satisfies.
+        plugins: whose keys are in it.
     """
 
     path: str
     tree: dict[str, Any]
     schema: Schema
+    plugins: Plugins
     warnings: tuple[str, ...] = ()
     environment: Mapping[str, str] = field(default_factory=dict, repr=False)
 
@@ -123,7 +126,7 @@ def check_text(
     if _imply_backup(document.value, tree, plugins, environment):
         tree = _valid(path, document, schema, plugins)
     _raise_problems(path, document, list(cross_problems(tree, plugins)))
-    return Checked(path, tree, schema, tuple(_warnings(tree, plugins, environment)), environment)
+    return Checked(path, tree, schema, plugins, tuple(_warnings(tree, plugins, environment)), environment)
 
 
 def _valid(path: str, document: Document, schema: Schema, plugins: Plugins) -> dict[str, Any]:
@@ -235,7 +238,7 @@ def _config(checked: Checked) -> Config:
         exit_on_error=tree["exit-on-error"],
         skip_sync=tree["skip-sync"],
         strict_verify=tree["strict-verify"],
-        exec=_exec(tree["exec"]),
+        exec=_exec(tree["exec"], checked.plugins),
         data=_section(DataConfig, tree["data"], dir=_absolute(tree["data"]["dir"])),
         fuse=_section(FuseConfig, tree["fuse"], dir=_absolute(tree["fuse"]["dir"])),
         http=_section(HTTPConfig, tree["http"], auth_token=token),
@@ -265,10 +268,20 @@ def _absolute(path: str) -> Path:
     return Path(os.path.abspath(path))
 
 
-def _exec(tree: str | list[dict[str, Any]]) -> tuple[ExecCommand, ...]:
+def _exec(tree: str | list[dict[str, Any]], plugins: Plugins) -> tuple[ExecCommand, ...]:
     if isinstance(tree, str):
         return (ExecCommand(tree),) if tree.strip() else ()
-    return tuple(ExecCommand(item["cmd"], {key: item[key] for key in item if key != "cmd"}) for item in tree)
+    policies = plugins.exec_policies
+    return tuple(
+        ExecCommand(
+            item["cmd"],
+            {key: item[key] for key in item if key in policies},
+            kind,
+            cwd=os.path.abspath(item["cwd"]) if item.get("cwd") else "",
+            **commands.options(item, kind, policies),
+        )
+        for item, kind in zip(tree, commands.kinds(tree, policies), strict=True)
+    )
 
 
 def _token(path: str, tree: Mapping[str, Any], section: str) -> str:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from litefs.config.addresses import split_address
+from litefs.config.commands import Kind
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -143,15 +144,31 @@ class TracingConfig:
 
 @dataclass(frozen=True, slots=True)
 class ExecCommand:
-    """One entry of ``exec``.
+    """One entry of ``exec``, its options complete. The defaults here are those of LiteFS's supervised command.
 
     Args:
         cmd: the command line, not yet split into words.
         policies: the values of the policy keys that are given, by key (``if-candidate``).
+        kind: see `Kind`.
+        name: what its output is marked with; empty for the name of its program.
+        restart: ``no``, ``on-failure`` or ``always``.
+        essential: whether its end is the node's.
+        env: environment variables besides the node's own.
+        cwd: where it runs, absolute; empty for the node's working directory.
+        signal: number of the signal that asks it to end; None for SIGTERM, or what the node itself got.
+        grace: seconds from that signal to SIGKILL; None for no limit when the node ends.
     """
 
     cmd: str
     policies: Mapping[str, Any] = field(default_factory=dict)
+    kind: Kind = Kind.MAIN
+    name: str = ""
+    restart: str = "no"
+    essential: bool = True
+    env: Mapping[str, str] = field(default_factory=dict, repr=False)
+    cwd: str = ""
+    signal: int | None = None
+    grace: float | None = None
 
     @property
     def if_candidate(self) -> bool:

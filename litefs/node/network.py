@@ -15,6 +15,7 @@ import trio
 
 from litefs.cluster.halt import Halts
 from litefs.cluster.machine import RoleMachine
+from litefs.cluster.peers import Peers
 from litefs.cluster.role import Role
 from litefs.config import Config
 from litefs.http.address import is_loopback
@@ -23,7 +24,8 @@ from litefs.http.security import warn_if_open
 from litefs.http.serve import serve
 from litefs.http.services import Services
 from litefs.http.tls import client_context, server_context
-from litefs.leases import Leaser
+from litefs.leases import Leaser, PrimaryInfo
+from litefs.node.following import wait_done
 from litefs.replication.client import ReplicationClient
 from litefs.replication.server import StreamServer
 from litefs.sqlite.walsum import page_summer
@@ -60,6 +62,8 @@ class Network:
         client = ReplicationClient(store, role, databases=lease.databases, token=http.auth_token, tls=_trusted(config))
         self.machine = RoleMachine(store, role, leaser, streams, lambda: client, reconnect_delay=lease.reconnect_delay)
         self.halts = Halts(store, role)
+        self._role = role
+        self._peers = Peers(store.node_id, token=http.auth_token, tls=_trusted(config))
         self._services = Services(
             store,
             role,
@@ -79,6 +83,10 @@ class Network:
         app = build(self._services)
         warn_if_open(self._config.http.auth_token, is_loopback(listener), self._config.http.addr)
         await serve(app, [listener], self._services.closing.wait, tls=self._tls, task_status=task_status)
+
+    async def primary_done(self, primary: PrimaryInfo) -> None:
+        """Wait until a primary is ready, and this node has what it wrote until then."""
+        await wait_done(self._peers, self._role, primary)
 
     async def leave(self, ended: trio.Event) -> None:
         """End event streams and idle connections; requests under way get a moment."""

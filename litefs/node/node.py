@@ -23,14 +23,15 @@ from litefs.cluster.role import Role
 from litefs.config import Config
 from litefs.datalock import locked
 from litefs.errors import LeaseError, LitefsError
-from litefs.extensions import ExecContext, Service
+from litefs.extensions import Service
 from litefs.http.address import bind
 from litefs.lifecycle import Lifecycle, at_once, unwrap
 from litefs.mount import Mount, Options
 from litefs.mount.kernel import unmount
+from litefs.node.situation import Situation
 from litefs.plugins import Plugins
 from litefs.store.store import Store
-from litefs.supervisor import Command, Supervisor, from_line, say, signals
+from litefs.supervisor import Command, Policies, Supervisor, from_entry, say, signals
 from litefs.systemd import notify
 
 if TYPE_CHECKING:
@@ -67,8 +68,9 @@ class Node:
         self.config = config
         self.plugins = plugins or installed.load()
         if commands is None:
-            commands = [from_line(entry.cmd, entry.policies) for entry in config.exec]
-        self._supervisor = Supervisor(commands, skip=self._skip, say=say)
+            commands = [from_entry(entry) for entry in config.exec]
+        self._situation = Situation()
+        self._supervisor = Supervisor(commands, policies=Policies(self._situation, self.plugins), say=say)
         self._life = Lifecycle()
         self._not_ready = "starting"
         self._signalled = False
@@ -96,6 +98,7 @@ class Node:
         """Start, and return when the supervised command has ended. What was started is left to the stack."""
         try:
             await self._start(stack)
+            self._waiting("running the commands that come first")
             await self._supervisor.prepare()
             if await self._supervisor.run(self._up) is None:
                 await trio.sleep_forever()
@@ -119,7 +122,7 @@ class Node:
             self._life.hurry()
         else:
             self._signalled = True
-            self._supervisor.stop_signal = signals.for_child(number)
+            self._supervisor.stop = signals.received(number)
             self._stopping()
             self._life.stop()
 
@@ -144,15 +147,6 @@ class Node:
     def _waiting(self, reason: str) -> None:
         self._not_ready = reason
         notify(STATUS=reason)
-
-    async def _skip(self, command: Command) -> str | None:
-        """Why a command is not for this node now: the first of its exec policies that says no."""
-        context = ExecContext(self.role.hostname, self.role.candidate, self.role.is_primary)
-        for key, value in command.conditions.items():
-            policy = self.plugins.exec_policies[key]
-            if not policy.admits(value, context):
-                return policy.reason
-        return None
 
     # ------------------------------------------------------------------------------------------------- coming up
 
@@ -231,6 +225,7 @@ class Node:
         await stack.enter_async_context(self._life.part("http", serve, leave=network.leave, grace=HTTP_GRACE))
         log.info("http server listening on: %s", _url(self.config, listener))
         await stack.enter_async_context(self._life.part("halts", at_once(network.halts.run)))
+        self._situation.begin(self.role, network.primary_done)
         await stack.enter_async_context(self._life.part("lease", at_once(network.machine.run)))
         return network.machine
 

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from pathlib import PurePath
 from typing import Any
 
+from litefs.config.model import ExecCommand
 from litefs.errors import ConfigError
 from litefs.supervisor import words
+
+MAIN = ExecCommand("")
+"""The options of a command that no entry of litefs.yml stands for: supervised, and essential."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,22 +22,37 @@ class Command:
 
     Args:
         argv: the words; the first is looked up on PATH.
-        conditions: the entry's keys besides ``cmd`` (``if-candidate``, or what a plugin added), for the exec policies.
+        entry: its options.
     """
 
     argv: tuple[str, ...]
-    conditions: Mapping[str, Any] = field(default_factory=dict)
+    entry: ExecCommand = MAIN
+
+    @property
+    def conditions(self) -> Mapping[str, Any]:
+        """The entry's policy keys and their values."""
+        return self.entry.policies
+
+    @property
+    def name(self) -> str:
+        """What the log and the marks of its output call it."""
+        return self.entry.name or PurePath(self.argv[0]).name
 
     def __str__(self) -> str:
         return shlex.join(self.argv)
 
 
-def from_line(line: str, conditions: Mapping[str, Any] | None = None) -> Command:
+def from_line(line: str, entry: ExecCommand = MAIN) -> Command:
     """The command that a line of litefs.yml stands for. Raises ConfigError as :func:`words.split` does."""
     argv = words.split(line)
     if not argv:
         raise ConfigError("exec: a command is empty", "give it a cmd, or remove the entry")
-    return Command(tuple(argv), conditions or {})
+    return Command(tuple(argv), entry)
+
+
+def from_entry(entry: ExecCommand) -> Command:
+    """The command of an entry of ``exec``. Raises ConfigError as :func:`words.split` does."""
+    return from_line(entry.cmd, entry)
 
 
 def from_arguments(arguments: Sequence[str]) -> Command:

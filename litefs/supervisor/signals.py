@@ -5,11 +5,15 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import trio
 
 STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT, signal.SIGHUP)
 """Each of these asks for a clean stop. A hang-up means that the terminal is gone, which ends a node like any other."""
+
+DEFAULT = signal.SIGTERM
+"""Asks a command to end where nothing else was asked for."""
 
 PASSED_ON = (signal.SIGUSR1, signal.SIGUSR2)
 """These mean nothing to a node: they are its child's. By default they would kill the daemon."""
@@ -29,17 +33,28 @@ async def watch(
             (on_stop if number in STOPPING else on_other)(number)
 
 
-def for_child(number: int) -> int | None:
-    """The signal to pass on to a child when we got ``number``; None when the child has it already.
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """A request to end, as it concerns commands.
 
-    A terminal sends Ctrl-C and Ctrl-\\ to its whole foreground process group, which our child is in. Twice would mean
-    "at once" to many programs. A hang-up becomes SIGTERM, because for many servers SIGHUP is "read your configuration".
+    Args:
+        number: the signal that the node got.
+        shared: whether a terminal has sent it to every process of our group as well. Ctrl-C and Ctrl-\\ go to the
+            whole foreground process group; sent twice, they would mean "at once" to many programs.
     """
-    if number == signal.SIGHUP:
-        return signal.SIGTERM
-    if number in (signal.SIGINT, signal.SIGQUIT) and in_foreground():
-        return None
-    return number
+
+    number: int = DEFAULT
+    shared: bool = False
+
+    @property
+    def for_child(self) -> int:
+        """The signal to pass on. A hang-up becomes SIGTERM: for many servers SIGHUP is "read your configuration"."""
+        return signal.SIGTERM if self.number == signal.SIGHUP else self.number
+
+
+def received(number: int) -> Stop:
+    """The request that a signal which has just arrived makes."""
+    return Stop(number, shared=number in (signal.SIGINT, signal.SIGQUIT) and in_foreground())
 
 
 def in_foreground() -> bool:

@@ -1,17 +1,22 @@
-"""Runs the commands of ``exec``: all but the last to completion, the last one for as long as the node lives."""
+"""Runs the commands of ``exec``: the tasks to completion, then the services for as long as the node lives."""
 
 from __future__ import annotations
 
 import logging
-import signal
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 
 import trio
 
+from litefs.config.commands import Kind
+from litefs.lifecycle import unwrap
 from litefs.supervisor import child as children
 from litefs.supervisor import signals
-from litefs.supervisor.child import Child, ExecError
+from litefs.supervisor.child import Child
 from litefs.supervisor.command import Command
+from litefs.supervisor.output import marks
+from litefs.supervisor.policies import Policies
+from litefs.supervisor.runner import Runner
+from litefs.supervisor.signals import Stop
 
 log = logging.getLogger(__name__)
 
@@ -21,114 +26,139 @@ GROUP_SIGNAL = 0.2
 Ctrl-C goes to all processes of the terminal, and the command may be gone before we hear of it: still a clean stop.
 """
 
-Skip = Callable[[Command], Awaitable[str | None]]
-"""Why a command shall not run on this node now, or None when it shall."""
-
-
-async def never(_: Command) -> None:
-    """The policy that runs everything."""
-
 
 class Supervisor:
     """One node's commands.
 
-    Both coroutines end the running command when they are cancelled, by the signal that :attr:`stop_signal` holds
-    at that time, and wait for its end, shielded.
+    Both coroutines end the running commands when they are cancelled, by the signal that :attr:`stop` holds at that
+    time, and wait for their end, shielded.
+
+    A service that is alone and that no key made one lives as it would without us: in our process group, with our
+    standard input and output. Others have process groups of their own, so that nothing of them stays behind when they
+    are stopped, and several services have their output marked.
 
     Args:
         commands: in the order of litefs.yml.
-        skip: asked before each command.
+        policies: which of them run when.
         say: told what is being waited for, when that is the end of a command.
     """
 
     def __init__(
-        self, commands: Sequence[Command], *, skip: Skip = never, say: Callable[[str], None] = lambda text: None
+        self,
+        commands: Sequence[Command],
+        *,
+        policies: Policies | None = None,
+        say: Callable[[str], None] = lambda text: None,
     ) -> None:
-        self._commands = list(commands)
-        self._skip = skip
+        self._policies = policies or Policies()
         self._say = say
-        self._child: Child | None = None
-        self.stop_signal: int | None = signal.SIGTERM
-        """What a child is sent when the node stops; None when it has got that signal by itself."""
+        tasks = [command for command in commands if command.entry.kind is Kind.TASK]
+        services = [command for command in commands if command.entry.kind is not Kind.TASK]
+        self._tasks = [Runner(command, self._policies, self._ask) for command in tasks]
+        self._services = self._serving(services)
+        self._asked = False
+        self.stop = Stop()
+        """The request that ends the node, as far as commands have not heard of it."""
         self.exit_code: int | None = None
-        """The exit code that the last command gives the daemon, once it ended; None when there was none."""
+        """The exit code that the services give the daemon, once they have ended; None when there were none."""
         self.returncode: int | None = None
-        """How the last command ended: its own exit code, or minus the number of the signal that it died of."""
+        """How the service that ended the node did so: its exit code, or minus the number of the signal it died of."""
+
+    def _serving(self, commands: Sequence[Command]) -> list[Runner]:
+        if [command.entry.kind for command in commands] == [Kind.MAIN]:
+            return [Runner(commands[0], self._policies, self._ask, stdin=None)]
+        labels = marks([command.name for command in commands]) if len(commands) > 1 else [""] * len(commands)
+        return [
+            Runner(command, self._policies, self._ask, mark=mark, apart=True)
+            for command, mark in zip(commands, labels, strict=True)
+        ]
+
+    def _ask(self) -> Stop:
+        """How a command is to be ended, now that one has to be."""
+        if not self._asked:
+            self._asked = True
+            self._say("sending signal to exec process")
+            self._say("waiting for exec process to close")
+        return self.stop
 
     @property
-    def child(self) -> Child | None:
-        """The command that runs now."""
-        return self._child
+    def running(self) -> list[Child]:
+        """The commands that run now."""
+        return [runner.child for runner in (*self._tasks, *self._services) if runner.child is not None]
 
     async def prepare(self) -> None:
-        """Run all commands but the last, one after the other.
+        """Run the tasks, one after the other.
 
         Raises:
             ExecError: one could not be started, or failed.
+            PluginError: an exec policy failed.
         """
-        for command in self._commands[:-1]:
-            if await self._wanted(command):
-                log.info("running command: %s", command)
-                self._child = await children.start(command)
-                try:
-                    returncode = await self._ended(self._child)
-                finally:
-                    self._child = None
-                if returncode != 0:
-                    raise ExecError(f"exec command failed: {command}", children.describe(returncode))
+        try:
+            for task in self._tasks:
+                await task.complete()
+        except ExceptionGroup as group:
+            raise unwrap(group) from None
 
     async def run(self, up: Callable[[], None]) -> int | None:
-        """Start the last command, call ``up()``, wait for the command's end; the daemon's exit code.
+        """Start the services, call ``up()``, wait for the end of an essential one; the daemon's exit code.
 
-        None, right after ``up()``, when there is no last command for this node. It gets our stdin.
+        ``up()`` is called when each has been started, or is waiting for its policies. None, right after it, when
+        there are no services.
 
         Raises:
-            ExecError: it could not be started; ``up()`` was not called then.
+            ExecError: an essential one could not be started; at first, ``up()`` was not called then.
+            PluginError: an exec policy failed.
         """
-        last = self._commands[-1:]
-        if not last or not await self._wanted(last[0]):
+        if not self._services:
             up()
             return None
-        log.info("starting command: %s", last[0])
-        self._child = await children.start(last[0], stdin=None)
+        failed = False
         try:
-            up()
-            self.returncode = await self._ended(self._child)
-            if -self.returncode in signals.STOPPING:
-                await trio.sleep(GROUP_SIGNAL)
-            self.exit_code = children.exit_code(self.returncode)
-        except trio.Cancelled:
-            # It ended because we were told to: dying of that signal is what was asked for. Its own code is passed on.
-            self.exit_code = max(self._child.returncode or 0, 0)
-            raise
+            async with trio.open_nursery() as nursery:
+                for service in self._services:
+                    await nursery.start(self._serve, service, nursery.cancel_scope)
+                up()
+        except ExceptionGroup as group:
+            failed = True
+            raise unwrap(group) from None
         finally:
-            self._child = None
+            self.exit_code = None if failed else self._code()
         return self.exit_code
 
+    async def _serve(self, service: Runner, scope: trio.CancelScope, *, task_status: trio.TaskStatus[None]) -> None:
+        returncode = await service.serve(task_status=task_status)
+        if -returncode in signals.STOPPING:
+            await trio.sleep(GROUP_SIGNAL)
+        if self.returncode is None:
+            self.returncode = returncode
+        scope.cancel()
+
+    def _code(self) -> int | None:
+        if self.returncode is not None:
+            return children.exit_code(self.returncode)
+        if all(service.returncode is None for service in self._services):
+            return None
+        # They ended because they were told to: dying of that signal is what was asked for. Their own codes are passed
+        # on.
+        codes = [service.returncode or 0 for service in self._services if service.command.entry.essential]
+        return next((code for code in codes if code > 0), 0)
+
+    async def conform(self) -> None:
+        """Wait until no service runs that the policies do not admit any more."""
+        for service in self._services:
+            await service.settle()
+
     def pass_on(self, number: int) -> None:
-        """Hand a signal that is not about stopping to the running command, if there is one."""
-        if self._child is not None:
-            self._child.send(number)
+        """Hand a signal that is not about stopping to the command at work: the task, or the main or only service."""
+        main = [service for service in self._services if service.command.entry.kind is Kind.MAIN]
+        for runner in (*self._tasks, *(main or self._services[:1])):
+            if runner.child is not None:
+                runner.child.send(number)
 
     def hurry(self) -> None:
         """The user asked again: see :meth:`Child.hurry`."""
-        if self._child is not None:
-            self._child.hurry()
-
-    async def _wanted(self, command: Command) -> bool:
-        reason = await self._skip(command)
-        if reason is not None:
-            log.info("skipping command: %s: %s", command, reason)
-        return reason is None
-
-    async def _ended(self, child: Child) -> int:
-        try:
-            return await child.wait()
-        except trio.Cancelled:
-            self._say("sending signal to exec process")
-            self._say("waiting for exec process to close")
-            await child.end(self.stop_signal)
-            raise
+        for child in self.running:
+            child.hurry()
 
 
 def say(text: str) -> None:

@@ -48,6 +48,19 @@ def test_check_splits_commands(file: Path, capsys: Capture) -> None:
     assert "a && b" in capsys.readouterr().err
 
 
+def test_check_warns_of_programs_that_are_not_here(file: Path, capsys: Capture, tmp_path: Path) -> None:
+    (tmp_path / "here").touch(0o755)
+    file.write_text(
+        "lease: {type: static}\n"
+        f"exec: [{{cmd: no-such-program x}}, {{cmd: ./here, cwd: {tmp_path}}}, {{cmd: ./gone, cwd: {tmp_path}}}]\n"
+    )
+    assert cli.main(["config", "check"]) == 0
+    assert capsys.readouterr().err.splitlines() == [
+        'WARNING: exec: there is no program "no-such-program" on this machine',
+        f'WARNING: exec: there is no program "{tmp_path}/./gone" on this machine',
+    ]
+
+
 def test_check_warns(file: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("litefs.plugins.Plugins.backups", {})
     monkeypatch.setenv("LITEFS_CLOUD_TOKEN", "hunter2")
@@ -97,4 +110,4 @@ def test_plugins(capsys: Capture) -> None:
     assert lines[0].split() == ["PLUGIN", "VERSION", "DISTRIBUTION", "BRINGS"]
     (static,) = [line for line in lines if line.startswith("lease_static")]
     assert static.split()[2:] == ["litefs-lease-static", "lease:", "static"]
-    assert "exec policy: if-candidate" in lines[1]
+    assert "if-candidate, if-primary, if-replica, once-on-primary" in lines[1]

@@ -15,6 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from litefs.config import Config, ExecCommand, check, find, load, loads
+from litefs.config.commands import Kind
 from litefs.errors import ConfigError, LitefsError
 from litefs.plugins import Plugins
 
@@ -52,7 +53,7 @@ def test_values(make: Make) -> None:
     assert config.lease.databases == ("a", "5")
     assert config.lease.section == {"key": "k", "ttl": 60.0}
     assert (config.data.retention, config.data.retention_monitor_interval) == (3720.0, -1.0)
-    assert config.exec == (ExecCommand("a b", {"if-candidate": True}), ExecCommand("c", {}))
+    assert config.exec == (ExecCommand("a b", {"if-candidate": True}, Kind.TASK), ExecCommand("c", {}))
     assert [command.if_candidate for command in config.exec] == [True, False]
     assert (config.http.host, config.http.port) == ("::1", 80)
     assert config.section("audit") == {"to": "me", "every": 60.0}

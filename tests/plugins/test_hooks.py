@@ -107,13 +107,26 @@ def test_litefs_exec_policies() -> None:
         loads("lease: {type: one}\nexec: [{cmd: a, only-on: h3}]", plugins=plugins, environment={})
 
 
-def test_the_built_in_exec_policy_uses_the_hook() -> None:
-    policy = Plugins([BUILTIN]).exec_policies["if-candidate"]
-    replica = ExecContext("h", candidate=False, is_primary=False)
-    candidate = ExecContext("h", candidate=True, is_primary=False)
-    assert policy.admits(True, candidate)
-    assert policy.admits(False, replica)
-    assert not policy.admits(True, replica)
+@pytest.mark.parametrize(
+    ("key", "primary", "replica", "spectator"),  # on the primary, on a candidate that is not, on one that is none
+    [
+        ("if-candidate", True, True, False),
+        ("if-primary", True, False, False),
+        ("if-replica", False, True, True),
+        ("once-on-primary", True, None, None),
+    ],
+)
+def test_the_built_in_exec_policies_use_the_hook(
+    key: str, primary: bool, replica: bool | None, spectator: bool | None
+) -> None:
+    policy = Plugins([BUILTIN]).exec_policies[key]
+    contexts = [
+        ExecContext("h", candidate=True, is_primary=True, primary="h"),
+        ExecContext("h", candidate=True, is_primary=False, primary="p"),
+        ExecContext("h", candidate=False, is_primary=False),
+    ]
+    assert [policy.admits(True, context) for context in contexts] == [primary, replica, spectator]
+    assert [policy.admits(False, context) for context in contexts] == [True] * 3
 
 
 def test_litefs_commands() -> None:

@@ -1,13 +1,15 @@
 import pytest
 
+from litefs.config import ExecCommand
 from litefs.errors import ConfigError
 from litefs.supervisor import command
 
 
 def test_line_with_conditions():
-    made = command.from_line("sqlite3 /litefs/db 'select 1'", {"if-candidate": True})
+    made = command.from_line("sqlite3 /litefs/db 'select 1'", ExecCommand("", {"if-candidate": True}))
     assert made.argv == ("sqlite3", "/litefs/db", "select 1")
     assert made.conditions == {"if-candidate": True}
+    assert made.name == "sqlite3"
     assert str(made) == "sqlite3 /litefs/db 'select 1'"
 
 

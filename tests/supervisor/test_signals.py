@@ -48,12 +48,13 @@ def test_a_signal_ignored_from_outside_stays_ignored():
 
 def test_what_a_child_is_sent(monkeypatch):
     monkeypatch.setattr(signals, "in_foreground", lambda: False)
-    assert signals.for_child(signal.SIGTERM) == signal.SIGTERM
-    assert signals.for_child(signal.SIGINT) == signal.SIGINT
-    assert signals.for_child(signal.SIGHUP) == signal.SIGTERM
+    assert signals.received(signal.SIGTERM).for_child == signal.SIGTERM
+    assert signals.received(signal.SIGINT).for_child == signal.SIGINT
+    assert signals.received(signal.SIGHUP).for_child == signal.SIGTERM
+    assert not signals.received(signal.SIGINT).shared
     monkeypatch.setattr(signals, "in_foreground", lambda: True)
-    assert signals.for_child(signal.SIGTERM) == signal.SIGTERM
-    assert signals.for_child(signal.SIGINT) is None  # the terminal sent it to the child as well
+    assert not signals.received(signal.SIGTERM).shared
+    assert signals.received(signal.SIGINT).shared  # the terminal sent it to the child as well
 
 
 PROBE = "from litefs.supervisor.signals import in_foreground; print(in_foreground())"

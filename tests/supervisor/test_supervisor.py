@@ -10,11 +10,41 @@ import pytest
 import trio
 import trio.testing
 
-from litefs.supervisor import Command, ExecError, Supervisor, from_line
+from litefs.config import ExecCommand
+from litefs.config.commands import Kind
+from litefs.extensions import ExecContext
+from litefs.plugins import BUILTIN, Plugins
+from litefs.supervisor import Command, ExecError, Policies, Supervisor, from_line
+from litefs.supervisor.signals import Stop
+
+TASK = ExecCommand("", kind=Kind.TASK)
 
 
 def supervise(*lines, **kw):
-    return Supervisor([line if isinstance(line, Command) else from_line(line) for line in lines], **kw)
+    """A plain list: all but the last run to completion."""
+    *first, last = lines
+    commands = [line if isinstance(line, Command) else from_line(line, TASK) for line in first]
+    return Supervisor([*commands, last if isinstance(last, Command) else from_line(last)], **kw)
+
+
+class Fixed:
+    """A situation that never changes."""
+
+    def __init__(self, *, candidate):
+        self.candidate = candidate
+
+    def context(self):
+        return ExecContext("h", candidate=self.candidate, is_primary=False)
+
+    async def wait_change(self):
+        await trio.sleep_forever()
+
+    async def primary_done(self):
+        return True
+
+
+def policies(*, candidate):
+    return Policies(Fixed(candidate=candidate), Plugins([BUILTIN]))
 
 
 async def run(supervisor):
@@ -28,7 +58,7 @@ def test_exit_codes_of_the_last_command(line, code):
 
 
 def test_nothing_to_run():
-    assert trio.run(run, supervise()) is None
+    assert trio.run(run, Supervisor([])) is None
 
 
 def test_commands_run_in_order(tmp_path):
@@ -52,20 +82,31 @@ def test_a_command_that_cannot_start(lines):
 
 
 def test_policy_skips(caplog):
-    async def skip(command):
-        return "node is not a candidate" if command.conditions.get("if-candidate") else None
-
-    skipped = from_line("false", {"if-candidate": True})
+    skipped = from_line("false", ExecCommand("", {"if-candidate": True}, Kind.TASK))
     caplog.set_level("INFO", logger="litefs")
-    assert trio.run(run, supervise(skipped, "sh -c 'exit 4'", skip=skip)) == 4
+    assert trio.run(run, supervise(skipped, "sh -c 'exit 4'", policies=policies(candidate=False))) == 4
     assert "skipping command: false: node is not a candidate" in caplog.text
+    with pytest.raises(ExecError):
+        trio.run(run, supervise(skipped, "true", policies=policies(candidate=True)))
 
 
-def test_a_skipped_last_command_leaves_nothing_supervised():
-    async def skip(command):
-        return "no"
+def test_a_last_command_that_is_not_for_this_node_leaves_it_up():
+    supervisor = supervise(
+        from_line("true", ExecCommand("", {"if-candidate": True})), policies=policies(candidate=False)
+    )
 
-    assert trio.run(run, supervise("true", skip=skip)) is None
+    async def main():
+        up = trio.Event()
+        with trio.CancelScope() as scope:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(supervisor.run, up.set)
+                await up.wait()
+                await trio.testing.wait_all_tasks_blocked()
+                assert not supervisor.running
+                scope.cancel()
+        assert supervisor.exit_code is None
+
+    trio.run(main)
 
 
 def test_hostname_is_in_the_environment_and_the_notify_socket_is_not(tmp_path, monkeypatch):
@@ -118,7 +159,7 @@ CATCHER = """
 def test_cancelling_passes_the_signal_on_and_the_code_back(tmp_path, name, code):
     flag = tmp_path / "flag"
     supervisor = supervise(python_child(CATCHER.format(name=name, code=code, flag=str(flag))))
-    supervisor.stop_signal = getattr(signal, name)
+    supervisor.stop = Stop(getattr(signal, name))
     assert cancelled_when(flag, supervisor) == code
 
 
@@ -169,15 +210,18 @@ def test_other_signals_are_passed_on(tmp_path):
 
     trio.run(main)
     assert got.exists()
-    assert supervisor.child is None
+    assert not supervisor.running
 
 
 def test_the_last_command_has_our_stdin_and_the_others_none():
     code = """
         import trio
+        from litefs.config import ExecCommand
+        from litefs.config.commands import Kind
         from litefs.supervisor import Supervisor, from_line
         async def main():
-            s = Supervisor([from_line("sh -c 'echo first: $(cat)'"), from_line("sh -c 'echo last: $(cat)'")])
+            task = ExecCommand("", kind=Kind.TASK)
+            s = Supervisor([from_line("sh -c 'echo first: $(cat)'", task), from_line("sh -c 'echo last: $(cat)'")])
             await s.prepare()
             await s.run(lambda: None)
         trio.run(main)
