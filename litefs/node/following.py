@@ -25,10 +25,12 @@ async def wait_done(peers: Peers, role: Role, primary: PrimaryInfo) -> None:
     """Wait until the primary is ready and everything that it wrote until then has been applied here.
 
     It is ready when ``GET /readyz`` says so. The answer has the primary's time; a heartbeat that bears a later one
-    counts only once everything sent before it has been applied (`Role.heartbeat`).
+    counts only once everything sent before it has been applied (`Role.heartbeat`). One from before this was called may
+    be another primary's, whose clock says nothing here.
     """
+    before = role.last_heartbeat_ms
     since = await _ready_since(peers, primary)
-    while role.last_heartbeat_ms is None or role.last_heartbeat_ms < since:
+    while role.last_heartbeat_ms in (None, before) or (role.last_heartbeat_ms or 0) < since:
         await trio.sleep(INTERVAL)
 
 
