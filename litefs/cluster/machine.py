@@ -7,23 +7,31 @@ States and what is true in them:
     primary     writable, with a lease whose time has not run out; streams are served.
 
 The way into *primary* ends with `set_writable(True)` and the way out of it begins with `set_writable(False)`: between
-losing the lease and refusing commits there is no await.
+losing the lease and refusing commits there is no await. Giving it away on purpose is `litefs.cluster.handover`.
 """
 
 from __future__ import annotations
 
 import logging
+import math
 import secrets
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING, Protocol
 
 import trio
 
-from litefs.errors import LeaseError, LitefsError
-from litefs.leases import FOREVER, HandoffNotSupported, Lease, LeaseExpired, LeaseHeld, LeaseUnavailable, PrimaryInfo
+from litefs.cluster.election import Election
+from litefs.cluster.handover import Handover
+from litefs.cluster.tenure import Tenure
+from litefs.errors import LeaseError, LitefsError, StreamError
+from litefs.leases import HandoffNotSupported, LeaseHeld, LeaseUnavailable, PrimaryInfo
+from litefs.replication.members import Member
 from litefs.store.store import clock
 
 if TYPE_CHECKING:
+    from litefs.cluster.members import Members
+    from litefs.cluster.peers import Peers
     from litefs.cluster.role import Role
     from litefs.leases import Leaser
     from litefs.replication.server import StreamServer
@@ -31,27 +39,40 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-RENEW_RETRY = 1.0
-"""Seconds between tries to renew a lease whose backend does not answer."""
-
-LOOK = 1.0
-"""Seconds after which the clock is looked at again: it goes on while the machine is suspended, trio's does not."""
-
 RELEASE_LIMIT = 2.0
 """Seconds that giving the lease up may take at shutdown."""
 
 HANDOFF_LIMIT = 5.0
-"""Seconds for a request to hand over, on either side."""
+"""Seconds for a request to hand over, on the side that asks."""
+
+TAKE_LIMIT = 3.0
+"""Seconds that the target of a hand-over has to take the lease; longer than that, and its giver may destroy it."""
+
+TAKEN_LIMIT = 5.0
+"""Seconds after which a lease that was given and not taken is destroyed."""
+
+LEAVE_LIMIT = 1.0
+"""Seconds for a call to the lease backend that is under way when the node stops."""
+
+QUIET_CHECK = 2.0
+"""Seconds without a byte from the primary, after which the lease backend is asked whether it still is one."""
+
+LAST_WORDS = 1.0
+"""Seconds for the stream of a primary that is none any more to end in good order."""
 
 
 class Follower(Protocol):
     """Replicates from a primary (`litefs.replication.client.ReplicationClient`)."""
 
+    @property
+    def reads(self) -> int:
+        """Moves with everything that arrives."""
+
     async def follow(self, url: str) -> str | None:
         """Return when the stream ends, with the id of a lease that was handed over. Raises LitefsError."""
 
-    async def request_handoff(self, url: str) -> None:
-        """Ask a primary to hand its lease over to this node. Raises StreamError."""
+    def cut(self, reason: str) -> None:
+        """End the stream as if the connection were lost."""
 
 
 class RoleMachine:
@@ -62,8 +83,11 @@ class RoleMachine:
         role: kept up to date.
         leaser: the lease backend.
         streams: ended when this node is no longer primary.
-        make_follower: called once, when there is a primary to follow.
+        follower: replicates when there is a primary to follow.
+        peers: how other nodes are asked.
+        members: which other nodes there are.
         reconnect_delay: seconds between two looks for a primary.
+        demote_delay: seconds for which a node that was demoted does not become primary again.
         clock: by which the time of a lease is measured, in seconds.
     """
 
@@ -73,42 +97,102 @@ class RoleMachine:
         role: Role,
         leaser: Leaser,
         streams: StreamServer,
-        make_follower: Callable[[], Follower],
+        follower: Follower,
         *,
+        peers: Peers,
+        members: Members,
         reconnect_delay: float = 1.0,
+        demote_delay: float = 10.0,
         clock: Callable[[], float] = clock,
     ) -> None:
         self._store = store
         self._role = role
         self._leaser = leaser
         self._streams = streams
-        self._make_follower = make_follower
-        self._follower: Follower | None = None
+        self._follower = follower
+        self._peers = peers
+        self._members = members
         self._reconnect_delay = reconnect_delay
+        self._demote_delay = demote_delay
         self._clock = clock
-        self._lease: Lease | None = None
-        self._handed_over = trio.Event()
-        self._stepping_down = trio.CancelScope()
         self._node = f"{store.node_id:016X}"
+        self._election = Election(store, peers, members, reconnect_delay=reconnect_delay, clock=clock, node=self._node)
+        self._handover = Handover(store, streams, leaser.type, self._stop_leading, self._node)
+        self._handing = trio.Lock()
+        self._tenure: Tenure | None = None
+        self._demoted_until = -math.inf
+        self._reached = True  # the backend has answered when it was asked last
+        self._admitted = True  # the cluster's id was no obstacle when it was looked at last
+        self._leaving = False
+        self._waiting = trio.CancelScope()
+
+    # ------------------------------------------------------------------------------------------------- what others see
+
+    @property
+    def introduction(self) -> Member | None:
+        """This node, as others shall know it; None where its URL is that of somebody else."""
+        if self._borrowed_url:
+            return None
+        return Member(self._store.node_id, self._leaser.hostname, self._leaser.advertise_url, self._may_compete)
+
+    @property
+    def _borrowed_url(self) -> bool:
+        """A replica with a static lease has its primary's URL as its own."""
+        primary = self._role.primary
+        return primary is not None and primary.advertise_url == self._leaser.advertise_url
+
+    @property
+    def eligible(self) -> bool:
+        """Whether this node could become primary now, if the lease were free; true of the primary itself."""
+        return self._may_compete and self._reached and self._admitted
+
+    @property
+    def _may_compete(self) -> bool:
+        return self._role.candidate and not self._leaving and not self._demoted
+
+    @property
+    def _demoted(self) -> bool:
+        return self._clock() < self._demoted_until
+
+    @property
+    def lease_type(self) -> str:
+        """As in ``lease.type``."""
+        return self._leaser.type
+
+    @property
+    def lease_remaining(self) -> float | None:
+        """Seconds for which this node's lease counts without renewal; infinite for a static one, None without one."""
+        return self._tenure.remaining if self._tenure is not None and self._role.is_primary else None
+
+    # -------------------------------------------------------------------------------------------------------- life
 
     async def run(self) -> None:
-        """Work until cancelled; then give the lease up, if this node has it."""
+        """Work until `leave`, or until cancelled: then the lease is only released."""
         lease_id: str | None = None
-        while True:
-            try:
-                found = await self._find(lease_id)
-            except LeaseError as error:
-                log.info("%s: %s", self._node, _refusal(error, handed_over=lease_id is not None))
-                found = None
+        while not self._leaving:
+            found = await self._look(lease_id)
             lease_id = None
-            if isinstance(found, PrimaryInfo):
-                lease_id = await self._follow(found)
-            elif found is not None:
-                await self._lead(*found)
-                if not self._handed_over.is_set():
+            if isinstance(found, Tenure):
+                if await self._lead(found):
                     continue
+            elif found is not None:
+                lease_id = await self._follow(found)
             if lease_id is None:
                 await self._pause()
+
+    async def leave(self, ended: trio.Event) -> None:
+        """The node stops: hand over to the best candidate if this node is primary, then have `run` return.
+
+        Args:
+            ended: set when `run` has returned.
+        """
+        self._leaving = True
+        if self._role.is_primary:
+            with suppress(LeaseError):  # lost meanwhile
+                await self._resign()
+        self._waiting.cancel()
+        with trio.move_on_after(LEAVE_LIMIT if self._tenure is None else math.inf):
+            await ended.wait()
 
     async def promote(self) -> None:
         """Ask the primary to hand over to this node; returns when it has agreed.
@@ -123,45 +207,83 @@ class RoleMachine:
             raise LeaseError("not eligible to become primary")
         if self._role.primary is None:
             raise LeaseError("no primary is currently available for handoff, cannot promote")
-        await self._following().request_handoff(self._role.primary.advertise_url)
+        path = f"/handoff?nodeID={self._node}"
+        answer = await self._peers.request("POST", self._role.primary.advertise_url, path, timeout=HANDOFF_LIMIT)
+        if answer.status != 200:
+            raise StreamError(answer.text)
 
     async def handoff(self, node_id: int) -> None:
-        """Hand the lease over to a connected node and step down.
+        """Hand the lease over to a connected node and step down; returns when it has been given.
 
         Raises:
             LeaseError: this node is not primary, or its lease cannot be handed over.
-            StreamError: no such node is connected.
+            StreamError: no such node is connected, or it could not be brought up to date in time.
         """
-        lease = self._lease
-        if lease is None or not self._role.is_primary:
-            raise LeaseError("node is not currently primary")
-        if node_id not in self._streams.peers:
-            raise LeaseError("target node is not currently connected")
-        if not lease.supports_handoff:
+        async with self._handing:
+            await self._handover.give(self._leading(), node_id)
+
+    async def demote(self, node_id: int | None = None) -> None:
+        """Step down and do not compete for `demote_delay`; returns when this node is not primary any more.
+
+        Args:
+            node_id: who shall be primary; by default the most advanced connected candidate, or whoever takes it.
+
+        Raises:
+            LeaseError, StreamError: as `handoff`; nothing has changed.
+        """
+        if not self._leading().lease.supports_handoff:
             raise HandoffNotSupported(self._leaser.type)
-        with trio.move_on_after(HANDOFF_LIMIT) as limit:
-            await lease.renew()
-        if limit.cancelled_caught:
-            raise LeaseUnavailable("the lease could not be renewed in time")
-        self._store.set_writable(False)
-        self._streams.handoff(node_id, lease.id)
-        self._handed_over.set()
-        self._stepping_down.cancel()
+        self._demoted_until = self._clock() + self._demote_delay
+        try:
+            if node_id is None:
+                await self._resign()
+            else:
+                await self.handoff(node_id)
+        except LitefsError:
+            self._demoted_until = -math.inf
+            raise
+
+    async def _resign(self) -> None:
+        async with self._handing:
+            tenure = self._leading()
+            await self._handover.give_to_best(tenure)
+            if self._role.is_primary:
+                await self._handover.give_up()
+
+    def _leading(self) -> Tenure:
+        if self._tenure is None or not self._role.is_primary:
+            raise LeaseError("node is not currently primary")
+        return self._tenure
 
     # --------------------------------------------------------------------------------------------------- looking
 
-    async def _find(self, lease_id: str | None) -> PrimaryInfo | tuple[Lease, float] | None:
-        """The primary to follow, or the lease and the time from which it counts; None to look again later."""
+    async def _look(self, lease_id: str | None) -> PrimaryInfo | Tenure | None:
+        """The primary to follow, or the lease; None to look again later."""
+        try:
+            found = await self._take_over(lease_id) if lease_id is not None else await self._find()
+        except LeaseError as error:
+            self._reached = not isinstance(error, LeaseUnavailable)
+            log.info("%s: %s", self._node, _refusal(error, handed_over=lease_id is not None))
+            return None
+        self._reached = True
+        return found
+
+    async def _take_over(self, lease_id: str) -> Tenure:
+        log.info("%s: acquiring existing lease from handoff", self._node)
+        started = self._clock()
+        with trio.move_on_after(TAKE_LIMIT):
+            lease = await self._leaser.acquire_existing(lease_id)
+            return Tenure(lease, started, self._store, self._clock, self._node)
+        raise LeaseUnavailable(f"the lease backend does not answer within {TAKE_LIMIT:g} s")
+
+    async def _find(self) -> PrimaryInfo | Tenure | None:
         existing = await self._leaser.cluster_id()
         own = self._store.cluster_id
+        self._admitted = not existing or existing == own
         if existing and own and existing != own:
             text = '%s: cannot connect, "%s" lease already initialized with different ID: %s'
             log.error(text, self._node, self._leaser.type, existing)
             return None
-        if lease_id is not None:
-            log.info("%s: acquiring existing lease from handoff", self._node)
-            started = self._clock()
-            return await self._leaser.acquire_existing(lease_id), started
         primary = await self._leaser.primary()
         if primary is not None and not self._is_self(primary):
             return primary
@@ -173,13 +295,23 @@ class RoleMachine:
             text = '%s: cannot become primary, local node has no cluster ID and "%s" lease already initialized with '
             log.error(text + "cluster ID %s", self._node, self._leaser.type, existing)
             return None
+        if self._demoted:
+            left = self._demoted_until - self._clock()
+            log.info("%s: cannot find primary; demoted, not competing for another %.1f s", self._node, left)
+            return None
+        return await self._compete()
+
+    async def _compete(self) -> PrimaryInfo | Tenure | None:
+        if await self._election.must_wait():
+            return None
         started = self._clock()
         try:
-            return await self._leaser.acquire(), started
+            lease = await self._leaser.acquire()
         except LeaseHeld as error:
             if error.primary is None or self._is_self(error.primary):
                 raise
             return error.primary
+        return Tenure(lease, started, self._store, self._clock, self._node)
 
     def _is_self(self, primary: PrimaryInfo) -> bool:
         """Whether the backend still names this node, from before it stepped down or was restarted.
@@ -189,23 +321,33 @@ class RoleMachine:
         return self._role.candidate and primary.advertise_url == self._leaser.advertise_url
 
     async def _pause(self) -> None:
-        with trio.move_on_after(self._reconnect_delay):
+        if self._leaving:
+            return
+        with trio.move_on_after(self._reconnect_delay) as self._waiting:
+            await self._wait_change()
+
+    async def _wait_change(self) -> None:
+        """As that of the leaser; forever while the backend cannot be reached."""
+        try:
             await self._leaser.wait_change()
+        except LeaseUnavailable:
+            await trio.sleep_forever()
 
     # --------------------------------------------------------------------------------------------------- replica
 
-    def _following(self) -> Follower:
-        if self._follower is None:
-            self._follower = self._make_follower()
-        return self._follower
-
     async def _follow(self, primary: PrimaryInfo) -> str | None:
         """Be a replica until the stream ends. The id of a lease that was handed over, or None."""
+        if self._leaving:
+            return None
         text = '%s: existing primary found (%s), connecting as replica to "%s"'
         log.info(text, self._node, primary.hostname, primary.advertise_url)
         self._role.follow(primary)
+        if not self._borrowed_url:
+            self._members.met(primary)
+        lease_id = None
         try:
-            lease_id = await self._following().follow(primary.advertise_url)
+            with trio.CancelScope() as self._waiting:
+                lease_id = await self._stream(primary)
         except LitefsError as error:
             log.info("%s: disconnected from primary with error, retrying: %s", self._node, error)
             return None
@@ -214,49 +356,111 @@ class RoleMachine:
         log.info("%s: disconnected from primary, retrying", self._node)
         return lease_id
 
+    async def _stream(self, primary: PrimaryInfo) -> str | None:
+        lease_id: str | None = None
+        failure: LitefsError | None = None
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._watch_lease, primary)
+            nursery.start_soon(self._watch_ready)
+            try:
+                lease_id = await self._follower.follow(primary.advertise_url)
+            except LitefsError as error:
+                failure = error
+            nursery.cancel_scope.cancel()
+        if failure is not None:
+            raise failure
+        return lease_id
+
+    async def _watch_ready(self) -> None:
+        """A primary that has brought this node up to date leaves nothing to wait for."""
+        await self._role.synced.wait()
+        self._election.over()
+
+    async def _watch_lease(self, primary: PrimaryInfo) -> None:
+        """Do not hang on a primary that has lost the lease, but cannot say so: it is stopped, or out of reach."""
+        while True:
+            reads = self._follower.reads
+            with trio.move_on_after(QUIET_CHECK) as unchanged:
+                await self._wait_change()
+            if unchanged.cancelled_caught and self._follower.reads != reads:
+                continue
+            if await self._holds(primary):
+                await trio.sleep(QUIET_CHECK / 10)  # whatever wait_change thinks to be a change
+                continue
+            if self._follower.reads != reads:
+                await trio.sleep(LAST_WORDS)
+            self._follower.cut(f"{primary.hostname} is not the primary any more")
+            return
+
+    async def _holds(self, primary: PrimaryInfo) -> bool:
+        """Whether the lease is still that of this node, as far as one can know."""
+        try:
+            now = await self._leaser.primary()
+        except LeaseError:
+            return True
+        return now is not None and now.advertise_url == primary.advertise_url
+
     # --------------------------------------------------------------------------------------------------- primary
 
-    async def _lead(self, lease: Lease, started: float) -> None:
-        """Be primary until the lease is over, was handed over, or the node stops."""
+    async def _lead(self, tenure: Tenure) -> bool:
+        """Be primary until the lease is over, was handed over, or the node stops; whether it ever was."""
         log.info("%s: primary lease acquired, advertising as %s", self._node, self._leaser.advertise_url)
-        self._lease, self._handed_over = lease, trio.Event()
+        self._tenure = tenure
+        began = False
         try:
-            await self._settle_cluster_id()
-            with trio.CancelScope() as self._stepping_down:
-                self._store.set_writable(True, until=started + lease.ttl)
+            await self._settle_cluster_id(tenure)
+            if not self._leaving:
+                began = True
+                tenure.begin()
                 self._role.lead()
-                await self._keep(lease, started)
+                self._election.over()
+                self._streams.announce(self._members.announcement())
+                await tenure.hold()
         except (LitefsError, OSError) as error:
             self._stop_leading()
             log.error("%s: primary lease lost, retrying: %s", self._node, error)
         finally:
             self._stop_leading()
-            self._lease = None
-            await self._let_go(lease)
+            try:
+                await (self._see_it_taken(tenure) if tenure.given else self._release(tenure))
+            finally:
+                self._tenure = None
+        return began
 
     def _stop_leading(self) -> None:
-        self._store.set_writable(False)
+        if self._tenure is not None:
+            self._tenure.stop()
         self._role.follow(None)
         self._streams.end_all()
 
-    async def _let_go(self, lease: Lease) -> None:
-        if self._handed_over.is_set():
-            log.info("%s: exiting primary, preserving lease for handoff", self._node)
-            return
+    async def _release(self, tenure: Tenure) -> None:
         log.info("%s: exiting primary, destroying lease", self._node)
         with trio.CancelScope(deadline=trio.current_time() + RELEASE_LIMIT, shield=True) as limit:
             try:
-                await lease.release()
+                await tenure.lease.release()
             except LeaseError as error:
                 log.warning("%s: cannot release the lease, it will run out: %s", self._node, error)
         if limit.cancelled_caught:
             log.warning("%s: the lease backend does not answer, the lease will run out", self._node)
 
-    async def _settle_cluster_id(self) -> None:
-        """Have node and lease agree on the cluster's id; made up by the first primary there is.
+    async def _see_it_taken(self, tenure: Tenure) -> None:
+        """Wait until the target of a hand-over has the lease; destroy it when that does not come, for an election."""
+        log.info("%s: exiting primary, preserving lease for handoff", self._node)
+        with trio.move_on_after(TAKEN_LIMIT):
+            while await self._holds(PrimaryInfo(self._leaser.hostname, self._leaser.advertise_url)):
+                await trio.sleep(min(self._reconnect_delay, TAKEN_LIMIT / 100))
+            return
+        log.warning("%s: nobody has taken the lease that was handed over", self._node)
+        await self._release(tenure)
 
-        Stored here first: a node that dies in between must not find a cluster that it cannot prove to belong to.
-        """
+    async def _settle_cluster_id(self, tenure: Tenure) -> None:
+        """Have node and lease agree on the cluster's id; made up by the first primary there is."""
+        with trio.move_on_after(tenure.remaining):
+            return await self._agree_on_cluster_id()
+        raise LeaseUnavailable("the lease backend does not answer")
+
+    async def _agree_on_cluster_id(self) -> None:
+        # Stored here first: a node that dies in between must not find a cluster that it cannot prove to belong to.
         existing = await self._leaser.cluster_id()
         if existing:
             log.info('%s: using existing cluster id: "%s"', self._node, existing)
@@ -266,42 +470,6 @@ class RoleMachine:
         self._store.set_cluster_id(own)
         await self._leaser.set_cluster_id(own)
         log.info('%s: set cluster id on "%s" lease "%s"', self._node, self._leaser.type, own)
-
-    async def _keep(self, lease: Lease, started: float) -> None:
-        """Renew the lease at half its time, for as long as that works.
-
-        Args:
-            started: when the request that got the lease was sent; its time counts from there.
-
-        Raises:
-            LeaseExpired: it is over, or nobody can say in time that it is not.
-        """
-        if lease.ttl == FOREVER:
-            await trio.sleep_forever()
-        while True:
-            await self._sleep_until(started + lease.ttl / 2)
-            started = await self._renew(lease, started + lease.ttl)
-            self._store.set_writable(True, until=started + lease.ttl)
-
-    async def _sleep_until(self, moment: float) -> None:
-        """Trio's sleep does not count the time for which the machine is suspended: so never sleep for long."""
-        while (left := moment - self._clock()) > 0:
-            await trio.sleep(min(left, LOOK))
-
-    async def _renew(self, lease: Lease, deadline: float) -> float:
-        """Renew before the deadline; the time at which the successful request was sent."""
-        with trio.move_on_after(max(0.0, deadline - self._clock())):
-            while True:
-                started = self._clock()
-                try:
-                    await lease.renew()
-                    return started
-                except LeaseUnavailable as error:
-                    log.warning("%s: lease renewal error, retrying: %s", self._node, error)
-                if self._clock() + RENEW_RETRY >= deadline:
-                    break
-                await trio.sleep(RENEW_RETRY)
-        raise LeaseExpired("the lease could not be renewed in time")
 
 
 def _refusal(error: LeaseError, *, handed_over: bool) -> str:

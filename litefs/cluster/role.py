@@ -21,6 +21,7 @@ class Role:
         candidate: whether it may become primary.
         primary: the remote primary, from the moment a connection to it is attempted until it is lost; None on the
             primary itself and while there is none.
+        synced: set once this node has everything that its present primary had when it connected; new for each.
         ready: set once the node has become primary, or has everything a primary had when it connected.
         last_heartbeat_ms: clock of the primary up to which everything has been applied, ms since the epoch; None
             before the first heartbeat and after this node was primary.
@@ -34,6 +35,7 @@ class Role:
         self.is_primary = False
         self.primary: PrimaryInfo | None = None
         self.ready = trio.Event()
+        self.synced = trio.Event()
         self.last_heartbeat_ms: int | None = None
         self._events = events
         self._now = now
@@ -71,6 +73,7 @@ class Role:
         if self.is_primary:
             self.last_heartbeat_ms = None
         self._caught_up = False
+        self.synced = trio.Event()
         self._set(is_primary=False, primary=primary)
 
     def _set(self, *, is_primary: bool, primary: PrimaryInfo | None) -> None:
@@ -92,3 +95,4 @@ class Role:
         self.last_heartbeat_ms = timestamp_ms
         if self._caught_up:
             self.ready.set()
+            self.synced.set()

@@ -16,9 +16,10 @@ from litefs.http.exchange import Exchange
 from litefs.http.exporting import export
 from litefs.http.importing import import_
 from litefs.http.info import info, livez, readyz
-from litefs.http.leadership import handoff, promote
+from litefs.http.leadership import demote, handoff, promote
 from litefs.http.metrics import Metrics
 from litefs.http.services import Services
+from litefs.http.status import status
 from litefs.http.stream import stream
 
 BARE = {"/metrics", "/debug/vars"}  # answered without the ids of node and cluster
@@ -30,12 +31,14 @@ def build(services: Services) -> Starlette:
         "/info": {"GET": info},
         "/livez": {"GET": livez},
         "/readyz": {"GET": readyz},
+        "/status": {"GET": status},
         "/stream": {"POST": stream},
         "/import": {"POST": import_},
         "/export": {"GET": export},
         "/events": {"GET": events},
         "/promote": {"POST": promote},
         "/handoff": {"POST": handoff},
+        "/demote": {"POST": demote},
         "/halt": {"POST": halt.acquire, "DELETE": halt.release},
         "/tx": {"POST": halt.write},
         "/metrics": {ANY: Metrics(services)},

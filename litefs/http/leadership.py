@@ -1,4 +1,4 @@
-"""``POST /promote`` and ``POST /handoff``: change the primary while both nodes are well."""
+"""``POST /promote``, ``POST /handoff`` and ``POST /demote``: change the primary while both nodes are well."""
 
 from __future__ import annotations
 
@@ -40,4 +40,16 @@ async def handoff(exchange: Exchange, services: Services) -> Response:
         await services.leadership.handoff(node_id)
     except LitefsError as error:
         raise HTTPError(500, f"cannot handoff: {error}") from error
+    return Response()
+
+
+async def demote(exchange: Exchange, services: Services) -> Response:
+    """Give the primary role up: to the target, or to whoever takes it. Answered when this node is not primary."""
+    target = exchange.param("target")
+    if target and not NODE_ID.fullmatch(target):
+        raise HTTPError(400, "invalid node id")
+    try:
+        await services.leadership.demote(int(target, 16) if target else None)
+    except LitefsError as error:
+        raise HTTPError(500, f"cannot demote: {error}") from error
     return Response()

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from prometheus_client.registry import Collector
 
     from litefs.ltx import Header, Pos, Trailer
+    from litefs.replication.members import Member
     from litefs.store import Store
     from litefs.store.halt import Halt
 
@@ -63,7 +64,9 @@ class Streams(Protocol):
         """Number of frames by database and type."""
         ...
 
-    async def stream(self, request_body: bytes, names: Collection[str] | None, peer_id: int) -> Stream:
+    async def stream(
+        self, request_body: bytes, names: Collection[str] | None, peer_id: int, member: Member | None = None
+    ) -> Stream:
         """Start a stream. Raises StreamError for a bad position map, ReadOnly where this is not the primary."""
         ...
 
@@ -78,6 +81,16 @@ class Leadership(Protocol):
     async def handoff(self, node_id: int) -> None:
         """Hand the primary role over to a connected node. Raises LitefsError."""
         ...
+
+    async def demote(self, node_id: int | None = None) -> None:
+        """Give the primary role up, to a connected node or to whoever takes it. Raises LitefsError."""
+        ...
+
+
+class Status(Protocol):
+    """What the node says of itself (`litefs.cluster.status.Status`)."""
+
+    async def __call__(self, *, databases: bool = True) -> dict[str, object]: ...
 
 
 class Halts(Protocol):
@@ -119,6 +132,7 @@ class Services:
     role: Role
     streams: Streams
     leadership: Leadership
+    status: Status
     halts: Halts
     not_ready: Callable[[], str]
     collectors: Iterable[Collector] = ()

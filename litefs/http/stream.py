@@ -11,11 +11,11 @@ from litefs.errors import StreamError
 from litefs.http.errors import HTTPError
 from litefs.http.exchange import Exchange
 from litefs.http.services import Services
+from litefs.replication.members import introduced
+from litefs.replication.posmap import MAX_BODY
 
 HTTP1_HEADER = "litefs-stream"
 """Sent, as ``Litefs-Stream: 1``, by a client that takes a stream over HTTP/1.1; five times as fast as HTTP/2."""
-
-MAX_MAP = 16 << 20  # bytes of a position map, as in `litefs.replication.posmap`, which this layer does not know
 
 
 async def stream(exchange: Exchange, services: Services) -> Response | None:
@@ -29,9 +29,10 @@ async def stream(exchange: Exchange, services: Services) -> Response | None:
         raise HTTPError(HTTPStatus.BAD_REQUEST, "cannot connect to self")
     if not services.store.writable:
         raise HTTPError(HTTPStatus.SERVICE_UNAVAILABLE, "lease expired")
-    body = await exchange.read(MAX_MAP)
+    body = await exchange.read(MAX_BODY)
+    member = introduced(exchange.peer_id, exchange.headers)
     try:
-        opened = await services.streams.stream(body, _filter(exchange.param("filter")), exchange.peer_id)
+        opened = await services.streams.stream(body, _filter(exchange.param("filter")), exchange.peer_id, member)
     except StreamError as error:
         raise HTTPError(HTTPStatus.BAD_REQUEST, str(error)) from error
     async with aclosing(opened), exchange.respond("application/octet-stream") as write:

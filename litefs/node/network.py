@@ -15,8 +15,10 @@ import trio
 
 from litefs.cluster.halt import Halts
 from litefs.cluster.machine import RoleMachine
+from litefs.cluster.members import Members
 from litefs.cluster.peers import Peers
 from litefs.cluster.role import Role
+from litefs.cluster.status import Status
 from litefs.config import Config
 from litefs.http.address import is_loopback
 from litefs.http.app import build
@@ -59,16 +61,40 @@ class Network:
         self._config = config
         http, lease = config.http, config.lease
         streams = StreamServer(store, snapshot_limit=http.snapshot_timeout or config.data.retention)
-        client = ReplicationClient(store, role, databases=lease.databases, token=http.auth_token, tls=_trusted(config))
-        self.machine = RoleMachine(store, role, leaser, streams, lambda: client, reconnect_delay=lease.reconnect_delay)
+        tls = _trusted(config)
+        self._peers = Peers(store.node_id, token=http.auth_token, tls=tls)
+        members = Members(store.data_dir / "members.json", lambda: self.machine.introduction)
+        streams.joined = lambda member: members.learn([member])
+        members.changed = lambda: streams.announce(members.announcement())
+        client = ReplicationClient(
+            store,
+            role,
+            databases=lease.databases,
+            token=http.auth_token,
+            tls=tls,
+            introduce=lambda: self.machine.introduction,
+            learned=members.learn,
+        )
+        self.machine = RoleMachine(
+            store,
+            role,
+            leaser,
+            streams,
+            client,
+            peers=self._peers,
+            members=members,
+            reconnect_delay=lease.reconnect_delay,
+            demote_delay=lease.demote_delay,
+        )
+        status = Status(store, role, leaser, self.machine, streams, members, not_ready=not_ready)
         self.halts = Halts(store, role)
         self._role = role
-        self._peers = Peers(store.node_id, token=http.auth_token, tls=_trusted(config))
         self._services = Services(
             store,
             role,
             streams,
             self.machine,
+            status,
             self.halts,
             not_ready=not_ready,
             collectors=collectors,

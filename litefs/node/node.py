@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+LEASE_GRACE = 20.0  # seconds to hand the lease over; each step of it has a limit of its own
 HTTP_GRACE = 2.0  # seconds for requests under way, and for a connection that is busy with a stream's last frames
 MOUNT_GRACE = 1.0  # seconds for applications' requests under way, once no path leads to the mount any more
 STORE_GRACE = 60.0  # seconds to leave the databases as they should lie on disk; if they end, the next start does it
@@ -226,7 +227,9 @@ class Node:
         log.info("http server listening on: %s", _url(self.config, listener))
         await stack.enter_async_context(self._life.part("halts", at_once(network.halts.run)))
         self._situation.begin(self.role, network.primary_done)
-        await stack.enter_async_context(self._life.part("lease", at_once(network.machine.run)))
+        await stack.enter_async_context(
+            self._life.part("lease", at_once(network.machine.run), leave=network.machine.leave, grace=LEASE_GRACE)
+        )
         return network.machine
 
     async def _serve(self, stack: AsyncExitStack, name: str, service: Service) -> None:

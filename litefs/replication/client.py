@@ -7,17 +7,29 @@ import ssl
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, Protocol
 
 import trio
 
 from litefs.errors import BadName, LitefsError, LTXError, StreamError
 from litefs.ltx import Header, Pos
-from litefs.replication import posmap, wire
+from litefs.replication import members, posmap, wire
 from litefs.replication.applier import Applier, ApplyFailed, NeedsRestart
-from litefs.replication.frames import HWM, End, FrameParser, Handoff, Heartbeat, LTXData, LTXEnd, LTXStart, Ready
+from litefs.replication.frames import (
+    HWM,
+    End,
+    FrameParser,
+    Handoff,
+    Heartbeat,
+    LTXData,
+    LTXEnd,
+    LTXStart,
+    Members,
+    Ready,
+)
 from litefs.replication.incoming import Incoming
+from litefs.replication.members import Member
 from litefs.replication.wire import Response
 
 if TYPE_CHECKING:
@@ -27,6 +39,9 @@ log = logging.getLogger(__name__)
 
 DRAIN = 10.0
 """Seconds to apply what a lost primary had sent before looking for the next primary."""
+
+TAKE_OVER = 2.5
+"""Seconds to apply what came before a lease that is handed over: the giver waits no longer for it to be taken."""
 
 _OTHER_HTTP_VERSION = 426
 _LOOKS = 4
@@ -44,6 +59,10 @@ class Observer(Protocol):
         """Everything that existed when the stream began has been applied."""
 
 
+def _nobody() -> Member | None:
+    return None
+
+
 class ReplicationClient:
     """Follows a primary, again and again; remembers what it learned about its peers and databases.
 
@@ -56,6 +75,8 @@ class ReplicationClient:
         databases: names to replicate; all when empty.
         token: bearer token for the primary, or "".
         tls: how to verify the primary of an https URL; the system's default when None.
+        introduce: this node, as the primary shall know it.
+        learned: is told of the nodes of the cluster that the primary knows.
     """
 
     def __init__(
@@ -66,13 +87,19 @@ class ReplicationClient:
         databases: Sequence[str] = (),
         token: str = "",
         tls: ssl.SSLContext | None = None,
+        introduce: Callable[[], Member | None] = _nobody,
+        learned: Callable[[list[Member]], None] = lambda found: None,
     ) -> None:
         self.store = store
         self._observer = observer
         self._databases = tuple(databases)
         self._token = token
         self._tls = tls
+        self._receiver: _Receiver | None = None
         self.lags: dict[str, float] = {}
+        self._introduce = introduce
+        self._learned = learned
+        self._cut: Callable[[str], None] | None = None
         self._http2_peers: set[str] = set()
         self._failures: Counter[str] = Counter()
 
@@ -90,7 +117,8 @@ class ReplicationClient:
             given_up = self._given_up()
             body = posmap.encode(await self._positions(given_up))
             try:
-                async with self._connect(url, body) as response:
+                async with AsyncExitStack() as stack:
+                    response = await self._open(stack, url, body)
                     self._check_cluster(response)
                     return await self._receive(response, given_up)
             except NeedsRestart as error:
@@ -101,16 +129,15 @@ class ReplicationClient:
                 self._failures[error.name] += error.doubt
                 raise
 
-    async def request_handoff(self, url: str) -> None:
-        """Ask a primary to hand its lease over to this node; returns when it has agreed.
+    @property
+    def reads(self) -> int:
+        """Moves with everything that arrives from the primary."""
+        return self._receiver.reads if self._receiver is not None else 0
 
-        Raises:
-            StreamError: it refused, or did not answer.
-        """
-        path = f"/handoff?nodeID={self.store.node_id:016X}"
-        async with wire.post_http1(url, path, b"", self._headers({}), self._tls) as response:
-            if response.status != 200:
-                raise StreamError(await wire.error_text(response) or f"invalid response: code={response.status}")
+    def cut(self, reason: str) -> None:
+        """End the connection as if it were lost: what has arrived is applied. Nothing if there is none."""
+        if self._cut is not None:
+            self._cut(reason)
 
     def _given_up(self) -> frozenset[str]:
         """Databases that even snapshots could not mend: left out of this connection, so that the others go on."""
@@ -130,11 +157,29 @@ class ReplicationClient:
 
     # ------------------------------------------------------------------------------------------------- connecting
 
+    async def _open(self, stack: AsyncExitStack, url: str, body: bytes) -> Response:
+        """Enter `_connect`, unless `cut` ends the wait for the answer."""
+        why: list[str] = []
+        with trio.CancelScope() as waiting:
+
+            def cut(reason: str) -> None:
+                why.append(reason)
+                waiting.cancel()
+
+            self._cut = cut
+            try:
+                return await stack.enter_async_context(self._connect(url, body))
+            finally:
+                self._cut = None
+        raise StreamError(why[0])
+
     @asynccontextmanager
     async def _connect(self, url: str, body: bytes) -> AsyncIterator[Response]:
         """The open stream: HTTP/1.1 if the peer is of our kind, else h2c. Which one it is is remembered."""
         if url not in self._http2_peers:
-            async with wire.post_http1(url, self._path, body, self._headers(wire.MARK), self._tls) as response:
+            async with wire.post_http1(
+                url, self._path, body, self._headers(self._introduction()), self._tls
+            ) as response:
                 if response.status == 200:
                     yield response
                     return
@@ -145,6 +190,10 @@ class ReplicationClient:
                 await self._refused(response)
             self._http2_peers.add(url)
             yield response
+
+    def _introduction(self) -> dict[str, str]:
+        member = self._introduce()
+        return {**wire.MARK, **(member.headers() if member is not None else {})}
 
     @property
     def _path(self) -> str:
@@ -181,16 +230,22 @@ class ReplicationClient:
 
         async with trio.open_nursery() as nursery:
             applier = Applier(nursery, self.store.node_id, failed, self._applied)
-            receiver = _Receiver(self.store, applier, self._observer, self._databases, given_up)
+            receiver = _Receiver(self.store, applier, self._observer, self._databases, given_up, self._learned)
+            self._receiver = receiver
             nursery.start_soon(_watch, receiver, failed)
+            self._cut = lambda reason: failed(StreamError(reason))
             try:
                 with reading:
                     lease_id = await receiver.run(response)
             except (LitefsError, OSError) as error:
                 failure.append(error)
+            finally:
+                self._cut = self._receiver = None
             # What has arrived is whole and verified, and the primary that sent it may be gone for good.
-            with trio.move_on_after(DRAIN):
+            with trio.move_on_after(DRAIN if lease_id is None else TAKE_OVER) as patience:
                 await applier.drain()
+            if lease_id is not None and patience.cancelled_caught:
+                failure.append(StreamError("cannot take over: applications keep a database locked"))
             nursery.cancel_scope.cancel()
         applier.discard()
         if failure:
@@ -220,7 +275,13 @@ class _Receiver:
     """Turns the frames of one stream into files for the applier."""
 
     def __init__(
-        self, store: Store, applier: Applier, observer: Observer, databases: Sequence[str], ignored: frozenset[str]
+        self,
+        store: Store,
+        applier: Applier,
+        observer: Observer,
+        databases: Sequence[str],
+        ignored: frozenset[str],
+        learned: Callable[[list[Member]], None],
     ) -> None:
         self._store = store
         self._applier = applier
@@ -230,6 +291,7 @@ class _Receiver:
         self._lease_id: str | None = None
         self._ready = False
         self._ignored = set(ignored)
+        self._learned = learned
         self.reads = 0
         self.waiting = False  # for the peer, not for a database
 
@@ -280,6 +342,8 @@ class _Receiver:
                 self._ready = True
             case Handoff(lease_id):
                 self._lease_id = lease_id
+            case Members(data):
+                self._learned(members.decode(data))
 
     async def _start(self, name: str) -> None:
         unwanted = self._databases and name not in self._databases

@@ -21,6 +21,9 @@ MAX_NAME = 255
 MAX_LEASE_ID = 4096
 """Longest lease id in bytes; Consul's session ids have 36."""
 
+MAX_MEMBERS = 256 << 10
+"""Bytes of a message about other nodes."""
+
 MAX_CHUNK = 0xFFFF
 
 MAX_TIME = 253_402_300_799_999
@@ -44,6 +47,7 @@ class FrameType(IntEnum):
     HANDOFF = 5
     HWM = 6
     HEARTBEAT = 7
+    MEMBERS = 100  # not LiteFS's: for peers that introduced themselves, see litefs.replication.members
 
 
 class LTXStart(NamedTuple):
@@ -98,7 +102,13 @@ class Heartbeat(NamedTuple):
     timestamp_ms: int
 
 
-Frame = LTXStart | LTXData | LTXEnd | Ready | End | DropDB | Handoff | HWM | Heartbeat
+class Members(NamedTuple):
+    """What the sender knows about nodes of the cluster (`litefs.replication.members`)."""
+
+    data: bytes
+
+
+Frame = LTXStart | LTXData | LTXEnd | Ready | End | DropDB | Handoff | HWM | Heartbeat | Members
 
 READY = _U32.pack(FrameType.READY)
 END = _U32.pack(FrameType.END)
@@ -159,6 +169,11 @@ def heartbeat(timestamp_ms: int) -> bytes:
     return _U32.pack(FrameType.HEARTBEAT) + _I64.pack(timestamp_ms)
 
 
+def members(data: bytes) -> bytes:
+    """A Members frame; ``data`` is at most MAX_MEMBERS bytes."""
+    return _U32.pack(FrameType.MEMBERS) + _U32.pack(len(data)) + data
+
+
 def _text_frame(kind: FrameType, text: str) -> bytes:
     raw = encode_name(text)
     return _U32.pack(kind) + _U32.pack(len(raw)) + raw
@@ -167,8 +182,8 @@ def _text_frame(kind: FrameType, text: str) -> bytes:
 class FrameParser:
     """Turns the bytes of a stream into frames. Does no I/O.
 
-    Holds back at most one incomplete frame head (under 5 KiB), never LTX content. After a StreamError the parser is
-    useless: the connection is out of step.
+    Holds back at most one incomplete frame head (under 5 KiB, or MAX_MEMBERS), never LTX content. After a StreamError
+    the parser is useless: the connection is out of step.
     """
 
     def __init__(self) -> None:
@@ -248,10 +263,17 @@ class FrameParser:
         if kind == FrameType.HANDOFF:
             text = self._text(view, body, MAX_LEASE_ID, "lease id")
             return None if text is None else (Handoff(text[0]), text[1])
+        if kind == FrameType.MEMBERS:
+            found = self._bytes(view, body, MAX_MEMBERS, "list of nodes")
+            return None if found is None else (Members(bytes(found[0])), found[1])
         raise StreamError(f"stream byte {self._consumed + at}: unknown frame type 0x{kind:08x}")
 
     def _text(self, view: memoryview, at: int, limit: int, what: str) -> tuple[str, int] | None:
         """A ``u32 length + UTF-8`` field and the offset behind it; None when it is not complete yet."""
+        found = self._bytes(view, at, limit, what)
+        return None if found is None else (decode_name(found[0]), found[1])
+
+    def _bytes(self, view: memoryview, at: int, limit: int, what: str) -> tuple[memoryview, int] | None:
         if len(view) - at < 4:
             return None
         (length,) = _U32.unpack_from(view, at)
@@ -260,4 +282,4 @@ class FrameParser:
         start = at + 4
         if len(view) - start < length:
             return None
-        return decode_name(view[start : start + length]), start + length
+        return view[start : start + length], start + length

@@ -39,6 +39,7 @@ IDLE_PRIMARY = (
     5.0  # seconds without use, after which it closes one; soon, so that applications clean up after themselves
 )
 IDLE_REPLICA = 60.0
+PUBLISH_CHECK = 0.02  # seconds between looks whether everything is published: a retracted transaction tells nobody
 LEAVE_LIMIT = 5.0  # seconds to close all of them at the end
 
 
@@ -239,6 +240,13 @@ class Store:
         """A database's published position moved."""
         self._moved.add(db)
         self.subscriptions.notify(db.name)
+
+    async def all_published(self) -> None:
+        """Return when no captured transaction waits to be published. With the gate shut it stays so."""
+        async with self.subscribe() as subscription:
+            while any(len(db.publisher) for db in self.open_databases()):
+                with trio.move_on_after(PUBLISH_CHECK):
+                    await subscription.wait()
 
     def pending(self, db: Database) -> None:
         """A transaction was captured that is not published yet."""

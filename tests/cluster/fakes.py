@@ -2,16 +2,33 @@
 
 from __future__ import annotations
 
+import io
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
 
 import trio
 
+from litefs import ltx
 from litefs.cluster.machine import RoleMachine
+from litefs.cluster.members import Members as KnownMembers
+from litefs.cluster.peers import PeerResponse
 from litefs.cluster.role import Role
-from litefs.errors import StreamError
+from litefs.errors import LitefsError, StreamError
 from litefs.leases import LeaseExpired, LeaseHeld, LeaseUnavailable, PrimaryInfo
+from litefs.replication import members, posmap
+from litefs.replication.frames import (
+    End,
+    FrameParser,
+    Handoff,
+    Heartbeat,
+    LTXData,
+    LTXEnd,
+    LTXStart,
+    Members,
+    Ready,
+)
 from litefs.replication.server import StreamServer
 from tests.replication.fakes import FakeStore
 
@@ -119,7 +136,14 @@ class FakeFollower:
 
     def __init__(self, node: Node, nodes: dict[str, Node]) -> None:
         self.node, self.nodes = node, nodes
-        self.cut = trio.Event()
+        self.reads = 0
+        self.scope = trio.CancelScope()
+        self.reason = ""
+        self.deaf = False  # what is sent does not arrive
+
+    def cut(self, reason: str) -> None:
+        self.reason = reason
+        self.scope.cancel()
 
     async def follow(self, url: str) -> str | None:
         peer = self.nodes.get(url)
@@ -127,30 +151,92 @@ class FakeFollower:
         if peer is None or not peer.store.writable:
             raise StreamError("invalid response: code=503 lease expired")
         self.node.store.cluster_id = self.node.store.cluster_id or peer.store.cluster_id
-        stream = await peer.streams.stream(bytes(4), None, self.node.store.node_id)
-        return await self._read(stream)
+        positions = posmap.encode(await self.node.store.positions())
+        stream = await peer.streams.stream(positions, None, self.node.store.node_id, self.node.machine.introduction)
+        with trio.CancelScope() as self.scope:
+            return await self._read(stream)
+        raise StreamError(self.reason)
 
     async def _read(self, stream: Any) -> str | None:
-        from litefs.replication.frames import End, FrameParser, Handoff, Heartbeat, Ready
-
-        lease_id, parser = None, FrameParser()
+        lease_id, receiver = None, Receiver(self.node)
         try:
             async for piece in stream:
-                for frame in parser.feed(piece):
-                    if isinstance(frame, Ready):
-                        self.node.role.caught_up()
-                    elif isinstance(frame, Heartbeat):
-                        self.node.role.heartbeat(frame.timestamp_ms)
-                    elif isinstance(frame, Handoff):
+                if self.deaf:
+                    await trio.sleep_forever()
+                self.reads += 1
+                for frame in receiver.parser.feed(piece):
+                    if isinstance(frame, Handoff):
                         lease_id = frame.lease_id
                     elif isinstance(frame, End):
                         return lease_id
+                    else:
+                        await receiver.take(frame)
         finally:
             await stream.aclose()
         raise StreamError("connection lost")
 
-    async def request_handoff(self, url: str) -> None:
-        await self.nodes[url].machine.handoff(self.node.store.node_id)
+
+class Receiver:
+    """Applies what a stream brings."""
+
+    def __init__(self, node: Node) -> None:
+        self.node = node
+        self.parser = FrameParser()
+        self.file: tuple[str, bytearray] = ("", bytearray())
+
+    async def take(self, frame: object) -> None:
+        match frame:
+            case LTXStart(name):
+                self.file = (name, bytearray())
+            case LTXData(data):
+                self.file[1].extend(data)
+            case LTXEnd():
+                await self._apply(*self.file)
+            case Ready():
+                self.node.role.caught_up()
+            case Heartbeat(timestamp_ms):
+                self.node.role.heartbeat(timestamp_ms)
+            case Members(data):
+                self.node.members.learn(members.decode(data))
+
+    async def _apply(self, name: str, data: bytearray) -> None:
+        db = await self.node.store.database(name, create=True)
+        path = db.ltx_dir.temporary()
+        path.write_bytes(data)
+        header, trailer = ltx.read_info(io.BytesIO(data))
+        await db.apply_ltx(path, header, trailer, local=False)
+
+
+class FakePeers:
+    """Requests over method calls."""
+
+    def __init__(self, nodes: dict[str, Node]) -> None:
+        self.nodes = nodes
+        self.asked: list[tuple[str, str]] = []
+
+    async def request(self, method: str, url: str, path: str, *, timeout: float) -> PeerResponse:
+        self.asked.append((url, path))
+        await trio.lowlevel.checkpoint()
+        peer = self.nodes.get(url)
+        if peer is None or not peer.running:
+            raise StreamError(f"cannot connect to {url}")
+        if peer.hanging:
+            await trio.sleep(timeout)
+            raise StreamError(f"{url} does not answer")
+        if path.startswith("/status"):
+            status = {
+                "id": f"{peer.store.node_id:016X}",
+                "clusterID": peer.store.cluster_id,
+                "hostname": peer.leaser.hostname,
+                "eligible": peer.machine.eligible,
+                "transactions": sum(pos.txid for pos in (await peer.store.positions()).values()),
+            }
+            return PeerResponse(200, {}, json.dumps(status).encode())
+        try:
+            await peer.machine.handoff(int(path.partition("=")[2], 16))
+        except LitefsError as error:
+            return PeerResponse(500, {}, f"cannot handoff: {error}\n".encode())
+        return PeerResponse(200, {}, b"")
 
 
 class Node:
@@ -159,19 +245,30 @@ class Node:
     def __init__(self, path: Path, nodes: dict[str, Node], leaser: FakeLeaser, *, candidate: bool = True) -> None:
         number = len(nodes) + 1
         self.leaser = leaser
+        self.running = False
+        self.hanging = False
         self.store = FakeStore(path / leaser.hostname, node_id=number)
         self.role = Role(leaser.hostname, candidate=candidate, events=self.store.events, now=trio.current_time)
         self.streams = StreamServer(cast(Any, self.store), snapshot_limit=30, now=trio.current_time)
         self.follower = FakeFollower(self, nodes)
-        self.machine = RoleMachine(
+        self.peers = FakePeers(nodes)
+        self.members = KnownMembers(self.store.data_dir / "members.json", lambda: self.machine.introduction)
+        self.streams.joined = lambda member: self.members.learn([member])
+        self.members.changed = lambda: self.streams.announce(self.members.announcement())
+        self.machine = self.make_machine(leaser)
+        nodes[leaser.advertise_url] = self
+
+    def make_machine(self, leaser: Any) -> RoleMachine:
+        return RoleMachine(
             cast(Any, self.store),
             self.role,
-            cast(Any, leaser),
+            leaser,
             self.streams,
-            lambda: self.follower,
+            self.follower,
+            peers=cast(Any, self.peers),
+            members=self.members,
             clock=trio.current_time,
         )
-        nodes[leaser.advertise_url] = self
 
 
 class Cluster:

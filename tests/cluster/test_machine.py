@@ -7,13 +7,12 @@ import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import pytest
 import trio
 import trio.testing
 
-from litefs.cluster.machine import RoleMachine
 from litefs.errors import LeaseError
 from litefs.leases import BaseLeaser, LeaseHeld, PrimaryInfo
 from litefs.store.events import Event, PrimaryChangeEvent
@@ -40,8 +39,10 @@ async def running(*nodes: Node) -> AsyncIterator[dict[Node, trio.CancelScope]]:
     scopes: dict[Node, trio.CancelScope] = {}
 
     async def work(node: Node) -> None:
+        node.running = True
         with trio.CancelScope() as scopes[node]:
             await node.machine.run()
+        node.running = False
 
     async with trio.open_nursery() as nursery:
         for node in nodes:
@@ -376,7 +377,7 @@ class StaticLeaser(BaseLeaser):
 
 def with_static(node: Node, *, candidate: bool) -> Node:
     leaser = StaticLeaser("a", "http://a:20202", candidate=candidate)
-    node.machine = RoleMachine(cast(Any, node.store), node.role, cast(Any, leaser), node.streams, lambda: node.follower)
+    node.machine = node.make_machine(leaser)
     return node
 
 

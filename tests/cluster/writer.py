@@ -9,6 +9,7 @@ database anew and goes on with the next number. Ends when its standard input doe
 from __future__ import annotations
 
 import os
+import random
 import select
 import sqlite3
 import sys
@@ -27,6 +28,8 @@ def main(path: str, first: str, *pragmas: str) -> None:
             number += 1
             connection.execute("INSERT INTO t VALUES (?)", (number,))
         except sqlite3.Error as error:
+            if "locked" in str(error):
+                continue  # by another writer
             report(f"error {time.monotonic()} {error}")
             if connection is not None:
                 connection.close()
@@ -34,6 +37,7 @@ def main(path: str, first: str, *pragmas: str) -> None:
             time.sleep(0.02)
         else:
             report(f"ack {number} {time.monotonic()}")
+            time.sleep(random.random() / 500)  # or SQLite lets no other writer have its turn
 
 
 def report(line: str) -> None:

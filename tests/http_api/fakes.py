@@ -14,6 +14,7 @@ from litefs.errors import DatabaseNotFound, LeaseError
 from litefs.http.services import Services
 from litefs.ltx import Pos
 from litefs.replication import posmap
+from litefs.replication.members import Member
 from litefs.store.counters import Counters
 from litefs.store.events import EventHub, TxEvent
 from litefs.store.names import check_name
@@ -154,7 +155,9 @@ class FakeStreams:
     def __len__(self) -> int:
         return self.open
 
-    async def stream(self, request_body: bytes, names: Collection[str] | None, peer_id: int) -> FakeStream:
+    async def stream(
+        self, request_body: bytes, names: Collection[str] | None, peer_id: int, member: Member | None = None
+    ) -> FakeStream:
         self.asked.append((request_body, names, peer_id))
         posmap.decode(request_body)
         return FakeStream(self)
@@ -163,6 +166,7 @@ class FakeStreams:
 @dataclass
 class FakeLeadership:
     promotions: int = 0
+    demotions: list[int | None] = field(default_factory=list)
     error: str = ""
 
     async def promote(self) -> None:
@@ -172,6 +176,15 @@ class FakeLeadership:
 
     async def handoff(self, node_id: int) -> None:
         raise LeaseError("static lease does not support handoff")
+
+    async def demote(self, node_id: int | None = None) -> None:
+        self.demotions.append(node_id)
+        if self.error:
+            raise LeaseError(self.error)
+
+
+async def fake_status(*, databases: bool = True) -> dict[str, object]:
+    return {"role": "primary", "databases": {"my\udcff.db": {}}} if databases else {"role": "primary"}
 
 
 class FakeNode:
@@ -188,6 +201,7 @@ class FakeNode:
             role=self.role,
             streams=self.streams,
             leadership=self.leadership,
+            status=fake_status,
             halts=None,  # type: ignore[arg-type]
             not_ready=lambda: self.reason,
         )

@@ -17,6 +17,7 @@ from litefs.errors import DatabaseBusy, DatabaseNotFound, PositionMismatch, Stor
 from litefs.ltx import EMPTY, Header, Pos, Trailer
 from litefs.store.batch import Small
 from litefs.store.events import EventHub
+from litefs.store.gate import Gate
 from litefs.store.ltxdir import LTXDir
 from litefs.store.names import check_name
 from litefs.store.subscription import Subscription, Subscriptions
@@ -182,6 +183,7 @@ class FakeStore:
         self.cluster_id = ""
         self.subscriptions = Subscriptions()
         self.events = EventHub()
+        self.gate = Gate()
         self.databases: dict[str, FakeDatabase] = {}
         self.moved = trio.Event()
         data_dir.mkdir(parents=True, exist_ok=True)
@@ -197,6 +199,14 @@ class FakeStore:
     def set_writable(self, value: bool, *, until: float = math.inf) -> None:
         self.writable = value
         self.until = until
+
+    def open_databases(self) -> list[FakeDatabase]:
+        return list(self.databases.values())
+
+    async def all_published(self) -> None:
+        """What was not published stays so, until a test does it."""
+        while any(db.published != db.pos for db in self.databases.values()):
+            await trio.sleep(0.01)
 
     def opened(self, name: str) -> FakeDatabase | None:
         return self.databases.get(name)

@@ -24,7 +24,9 @@ class Primary:
         self.store = store
         self.streams = StreamServer(cast(Any, store), snapshot_limit=30)
         nothing = cast(Any, None)
-        self.services = Services(cast(Any, store), nothing, self.streams, nothing, nothing, not_ready=lambda: "")
+        self.services = Services(
+            cast(Any, store), nothing, self.streams, nothing, nothing, nothing, not_ready=lambda: ""
+        )
         self.url = ""
         self.requests: list[tuple[str, str]] = []  # HTTP version and path
         self.forced: tuple[int, bytes] | None = None

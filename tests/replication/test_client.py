@@ -17,6 +17,7 @@ from litefs.errors import CorruptDatabase, StreamError
 from litefs.ltx import Header, Pos
 from litefs.replication import applier, frames, wire
 from litefs.replication.client import ReplicationClient
+from litefs.replication.peerstream import Offer
 
 from .fakes import FakeStore
 from .nodes import Primary
@@ -163,7 +164,7 @@ def test_handoff(tmp_path: Path) -> None:
         async with primary.served(), following(client, primary.url) as returned:
             await until(lambda: watch.heartbeats)
             db.write({1: b"last"})
-            primary.streams.handoff(0xB, "session")
+            await primary.streams.hand_over(0xB, Offer("session", lambda: None))
             await until(lambda: returned)
             assert returned == ["session"]
             assert replica.databases["db"].pos == db.pos

@@ -26,6 +26,7 @@ from litefs.replication.frames import (
     LTXStart,
     Ready,
 )
+from litefs.replication.peerstream import Offer
 from litefs.replication.server import StreamServer
 
 from .fakes import FakeDatabase, FakeStore
@@ -377,12 +378,21 @@ def test_handoff_after_everything_published(store: FakeStore, source: StreamServ
             await frames.until(Heartbeat)
             await other.until(Heartbeat)
             db.write({1: b"last"})
-            source.handoff(7, "session")
-            source.end_all()
-            assert summary(await frames.until(End)) == [("db", 4, 4), HWM(0, "db"), Handoff("session"), End()]
+            given: list[int] = []
+
+            def give() -> None:
+                given.append(db.pos.txid)
+                store.writable = False
+                source.end_all()
+
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(source.hand_over, 7, Offer("session", give))
+                found = await frames.until(End)
+            assert given == [4]
+            assert summary(found) == [("db", 4, 4), HWM(0, "db"), Handoff("session"), End()]
             assert isinstance((await other.until(End))[-1], End)
             with pytest.raises(StreamError, match="target node is not currently connected"):
-                source.handoff(9, "session")
+                await source.hand_over(9, Offer("session", give))
 
     run(main)
 

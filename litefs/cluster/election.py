@@ -1,0 +1,134 @@
+"""Who should become primary when the lease is free: the one with most transactions, as far as it can be reached.
+
+The lease alone decides who *is* primary. This only makes a node that would lose transactions step back for a moment, in
+favour of one that would not.
+
+The order: a node with more transactions, counted over all its databases (the sum of their TXIDs), comes first. Where
+one node is ahead in every database the sum says so; where each is ahead in some, it makes the fewest be lost. Nodes
+that are equal both try, and the lease decides. So of two nodes at most one waits for the other, and never for long.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import trio
+
+from litefs.errors import StreamError
+
+if TYPE_CHECKING:
+    from litefs.cluster.members import Members
+    from litefs.cluster.peers import Peers
+    from litefs.store import Store
+
+log = logging.getLogger(__name__)
+
+ASK_LIMIT = 0.5
+"""Seconds for the others to answer."""
+
+DELAYS = 5
+"""Reconnect delays that a node waits for a better one to become primary."""
+
+PATIENCE = 2.0
+"""Seconds that it waits at least."""
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What another node says of itself.
+
+    Args:
+        name: its hostname.
+        transactions: over all its databases.
+        eligible: whether it could take the lease now.
+    """
+
+    name: str
+    transactions: int
+    eligible: bool
+
+
+class Election:
+    """Looks around before this node takes a lease that is free.
+
+    Args:
+        store: what this node has.
+        peers: how to ask.
+        members: whom to ask.
+        patience: seconds to wait for a better node.
+        clock: in seconds.
+        node: this node, for the log.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        peers: Peers,
+        members: Members,
+        *,
+        reconnect_delay: float,
+        clock: Callable[[], float],
+        node: str,
+    ) -> None:
+        self._store = store
+        self._peers = peers
+        self._members = members
+        self.patience = max(PATIENCE, DELAYS * reconnect_delay)
+        self._clock = clock
+        self._node = node
+        self._waiting_since: float | None = None
+
+    def over(self) -> None:
+        """There is a primary."""
+        self._waiting_since = None
+
+    async def must_wait(self) -> bool:
+        """Whether a better node can be reached that should take the lease, and there is still time for it to."""
+        best = await self._best()
+        own = sum(pos.txid for pos in (await self._store.positions()).values())
+        if best is None or best.transactions <= own:
+            return False
+        more = best.transactions - own
+        now = self._clock()
+        if self._waiting_since is None:
+            self._waiting_since = now
+            log.info("%s: %s has %d more transactions: waiting for it to become primary", self._node, best.name, more)
+        if now - self._waiting_since < self.patience:
+            return True
+        text = "%s: %s has %d more transactions, but has not become primary within %g s: taking over without them"
+        log.warning(text, self._node, best.name, more, self.patience)
+        return False
+
+    async def _best(self) -> Standing | None:
+        """The reachable node with most transactions that could become primary."""
+        found: list[Standing] = []
+
+        async def ask(url: str) -> None:
+            standing = await self._ask(url)
+            if standing is not None and standing.eligible:
+                found.append(standing)
+
+        async with trio.open_nursery() as nursery:
+            for member in self._members.others:
+                if member.candidate:
+                    nursery.start_soon(ask, member.advertise_url)
+        return max(found, key=lambda standing: standing.transactions, default=None)
+
+    async def _ask(self, url: str) -> Standing | None:
+        try:
+            answer = await self._peers.request("GET", url, "/status?databases=none", timeout=ASK_LIMIT)
+            return self._standing(answer.body) if answer.status == 200 else None
+        except (StreamError, OSError, ValueError, KeyError, TypeError) as error:
+            log.debug("%s: %s does not say what it has: %s", self._node, url, error)
+            return None
+
+    def _standing(self, body: bytes) -> Standing | None:
+        """Raises ValueError, KeyError or TypeError for what is no status."""
+        found: dict[str, Any] = json.loads(body)
+        if found["id"] == self._node or found["clusterID"] != self._store.cluster_id:
+            return None
+        return Standing(str(found["hostname"])[:200], int(found["transactions"]), found["eligible"] is True)

@@ -1,0 +1,121 @@
+"""Giving the lease away while this node is well, so that no acknowledged transaction is lost and no writer hangs.
+
+In order:
+
+    1.  The target has caught up, and the lease is renewed: there is time.
+    2.  The gate is shut: commits wait in the last step before they are captured, their writers know nothing.
+    3.  What is captured is published: durable, and committed in SQLite's own eyes.
+    4.  The target is sent all of it.
+    5.  *The lease is given*: without an await this node stops being writable and the Handoff frame goes out.
+    6.  The gate opens. Commits that waited look again whether they may, and fail as any write on a replica.
+
+Whatever goes wrong before 5 opens the gate on a node that is still primary: the commits go on. After 5 this node never
+uses the lease again, not even when the target does not take it: two holders of one lease would be two primaries.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import trio
+
+from litefs.errors import LeaseError, LitefsError, StreamError
+from litefs.leases import HandoffNotSupported, LeaseExpired
+from litefs.replication.peerstream import Offer
+
+if TYPE_CHECKING:
+    from litefs.cluster.tenure import Tenure
+    from litefs.replication.server import StreamServer
+    from litefs.store import Store
+
+log = logging.getLogger(__name__)
+
+PREPARE_LIMIT = 2.0
+"""Seconds for the first step; commits go on meanwhile."""
+
+GATE_LIMIT = 2.5
+"""Seconds that commits wait for a lease to be given. In many languages SQLite waits 5 s for a lock by default."""
+
+FLUSH_LIMIT = 1.0
+"""Seconds that commits wait for replicas to be sent everything before the lease is released."""
+
+TRIES = 2
+"""Candidates that are offered the lease before it is released."""
+
+
+class Handover:
+    """Ways out of being primary.
+
+    Args:
+        store: whose gate is shut meanwhile.
+        streams: how other nodes are reached.
+        lease_type: for messages.
+        stop_leading: makes this node not the primary, at once.
+    """
+
+    def __init__(
+        self, store: Store, streams: StreamServer, lease_type: str, stop_leading: Callable[[], None], node: str
+    ) -> None:
+        self._store = store
+        self._streams = streams
+        self._lease_type = lease_type
+        self._stop_leading = stop_leading
+        self._node = node
+
+    async def give(self, tenure: Tenure, node_id: int) -> None:
+        """Hand the lease over to a connected node.
+
+        Raises:
+            LeaseError, StreamError: it was not given; this node is still primary, unless the lease is over.
+        """
+        if not tenure.lease.supports_handoff:
+            raise HandoffNotSupported(self._lease_type)
+        await self._prepare(tenure, node_id)
+
+        def give() -> None:
+            if not self._store.writable:
+                raise LeaseExpired("the lease ran out before it could be given")
+            tenure.given = True
+            self._stop_leading()
+
+        with self._store.gate.shut(), trio.move_on_after(GATE_LIMIT):
+            await self._store.all_published()
+            await self._streams.hand_over(node_id, Offer(tenure.lease.id, give))
+        if not tenure.given:
+            raise StreamError(f"the target could not be sent everything within {GATE_LIMIT:g} s: nothing has changed")
+
+    async def _prepare(self, tenure: Tenure, node_id: int) -> None:
+        stream = self._streams.peers.get(node_id)
+        if stream is None:
+            raise LeaseError("target node is not currently connected")
+        if not stream.complete:
+            raise LeaseError("target node replicates only some of the databases")
+        with trio.move_on_after(PREPARE_LIMIT) as limit:
+            await stream.live.wait()
+            await tenure.renew()
+        if limit.cancelled_caught:
+            what = "the lease could not be renewed" if stream.live.is_set() else "the target has not caught up"
+            raise StreamError(f"{what} within {PREPARE_LIMIT:g} s")
+
+    async def give_to_best(self, tenure: Tenure) -> None:
+        """Hand the lease over to the most advanced connected candidate, if there is one and it works; see `given`."""
+        if not tenure.lease.supports_handoff:
+            return
+        for stream in self._streams.candidates[:TRIES]:
+            try:
+                await self.give(tenure, stream.peer_id)
+                return
+            except LitefsError as error:
+                log.warning("%s: cannot hand over to node %016X: %s", self._node, stream.peer_id, error)
+
+    async def give_up(self) -> None:
+        """Stop being primary, after every replica has been sent what is published, if that does not take long."""
+        with self._store.gate.shut():
+            with trio.move_on_after(FLUSH_LIMIT) as limit:
+                await self._store.all_published()
+                await self._streams.flush_all()
+            if limit.cancelled_caught:
+                log.warning("%s: not every replica could be sent everything within %g s", self._node, FLUSH_LIMIT)
+            self._stop_leading()

@@ -1,0 +1,18 @@
+"""``GET /status``: this node, its databases, and the other nodes it knows."""
+
+from __future__ import annotations
+
+import json
+
+from starlette.responses import Response
+
+from litefs.http.exchange import Exchange
+from litefs.http.services import Services
+
+
+async def status(exchange: Exchange, services: Services) -> Response:
+    """One JSON object; with ``?databases=none`` without the databases, which may be many."""
+    found = await services.status(databases=exchange.param("databases") != "none")
+    text = json.dumps(found, ensure_ascii=False)
+    # Names of databases are bytes, which need not be UTF-8.
+    return Response(text.encode("utf-8", "surrogateescape") + b"\n", media_type="application/json")
