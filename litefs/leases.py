@@ -129,7 +129,11 @@ class Leaser(Protocol):
         """Store the cluster id for good.  Raises ClusterIDConflict where there is another one, LeaseUnavailable."""
 
     async def wait_change(self) -> None:
-        """Return when `primary` may have changed, earlier than polling would find out; may sleep forever."""
+        """Return when what `primary` said last may have changed, earlier than polling would find out.
+
+        Raises nothing for a backend that is away; may sleep forever.  While this node holds the lease, a return means
+        that it may be lost: `Lease.renew` says whether.
+        """
 
     async def aclose(self) -> None:
         """Free connections.  Does not release the lease."""

@@ -55,6 +55,11 @@ class SharedLease:
             self._hold = None
         return self._hold
 
+    def holder(self) -> PrimaryInfo | None:
+        """Who holds it now."""
+        held = self.hold()
+        return held.info if held else None
+
     def revoke(self) -> None:
         """Take the lease away from its holder, as an operator could."""
         self._set(None)
@@ -74,6 +79,13 @@ class SharedLease:
         return lease_id
 
     def keep(self, lease_id: str, info: PrimaryInfo) -> None:
+        """Let a node's hold last for another ttl.  Raises LeaseExpired, also when it was handed on."""
+        held = self.hold()
+        if held and (held.id, held.info) != (lease_id, info):
+            raise LeaseExpired("the lease is another node's")
+        self.take_over(lease_id, info)
+
+    def take_over(self, lease_id: str, info: PrimaryInfo) -> None:
         """Let the hold of that id last for another ttl, for the given node.  Raises LeaseExpired."""
         held = self.hold()
         if held is None or held.id != lease_id:
@@ -129,12 +141,13 @@ class FakeLeaser(BaseLeaser):
     def __init__(self, shared: SharedLease, hostname: str, advertise_url: str = "") -> None:
         super().__init__(hostname, advertise_url or f"http://{hostname}:20202")
         self._shared = shared
+        self._seen: PrimaryInfo | None = None
 
     async def primary(self) -> PrimaryInfo | None:
         """Who holds it.  Raises LeaseUnavailable."""
         await self._reach()
-        held = self._shared.hold()
-        return held.info if held else None
+        self._seen = self._shared.holder()
+        return self._seen
 
     async def acquire(self) -> FakeLease:
         """Take it.  Raises LeaseHeld, LeaseUnavailable."""
@@ -146,7 +159,7 @@ class FakeLeaser(BaseLeaser):
         await self._reach()
         if not self._shared.supports_handoff:
             raise HandoffNotSupported(self.type)
-        self._shared.keep(lease_id, self.info)
+        self._shared.take_over(lease_id, self.info)
         return FakeLease(self._shared, lease_id, self.info)
 
     async def cluster_id(self) -> str | None:
@@ -163,8 +176,12 @@ class FakeLeaser(BaseLeaser):
         self._shared.stored_cluster_id = cluster_id
 
     async def wait_change(self) -> None:
-        """Return when the holder changes; a lease that runs out is found by polling."""
-        await self._shared.changed()
+        """Return when the holder is not whom `primary` found; a lease that runs out is found by polling."""
+        await trio.lowlevel.checkpoint()
+        seen = self._seen
+        while self._shared.holder() == seen:
+            await self._shared.changed()
+        self._seen = self._shared.holder()
 
     async def _reach(self) -> None:
         await trio.lowlevel.checkpoint()

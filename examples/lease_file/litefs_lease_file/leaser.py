@@ -41,7 +41,7 @@ class FileLease:
 
     async def release(self) -> None:
         """Give it up.  Raises LeaseUnavailable."""
-        await _in_thread(partial(self._file.drop, self.id))
+        await _in_thread(partial(self._file.drop, self.id, self._node))
 
 
 class FileLeaser(BaseLeaser):
@@ -73,7 +73,7 @@ class FileLeaser(BaseLeaser):
 
     async def acquire_existing(self, lease_id: str) -> FileLease:
         """Take over what its holder hands on.  Raises LeaseExpired, LeaseUnavailable."""
-        await _in_thread(partial(self._file.keep, lease_id, self.info, self._ttl))
+        await _in_thread(partial(self._file.take_over, lease_id, self.info, self._ttl))
         return FileLease(self._file, lease_id, self.info, self._ttl)
 
     async def cluster_id(self) -> str | None:

@@ -71,18 +71,20 @@ class LeaseFile:
         self._change(change)
 
     def keep(self, lease_id: str, node: PrimaryInfo, ttl: float) -> None:
-        """Hold the lease of that id for another ttl, as the given node.  Raises LeaseExpired."""
+        """Let a node's hold last for another ttl.  Raises LeaseExpired, also when it was handed on."""
+        self._prolong(lease_id, node, ttl, lambda state: state.holder == node)
+
+    def take_over(self, lease_id: str, node: PrimaryInfo, ttl: float) -> None:
+        """Hold the lease of that id for another ttl, whoever held it so far.  Raises LeaseExpired."""
+        self._prolong(lease_id, node, ttl, lambda state: True)
+
+    def drop(self, lease_id: str, node: PrimaryInfo) -> None:
+        """Give a node's lease up, if it is still there and was not handed on."""
 
         def change(state: State) -> State:
-            if state.id != lease_id or not self._held(state):
-                raise LeaseExpired(f"{self.path}: the lease is over")
-            return self._hold(state, lease_id, node, ttl)
+            return State(cluster_id=state.cluster_id) if (state.id, state.holder) == (lease_id, node) else state
 
         self._change(change)
-
-    def drop(self, lease_id: str) -> None:
-        """Give the lease up, if it is still that of this id."""
-        self._change(lambda state: State(cluster_id=state.cluster_id) if state.id == lease_id else state)
 
     def set_cluster_id(self, cluster_id: str) -> None:
         """Store the cluster id.  Raises ClusterIDConflict."""
@@ -91,6 +93,14 @@ class LeaseFile:
             if state.cluster_id not in ("", cluster_id):
                 raise ClusterIDConflict(state.cluster_id)
             return replace(state, cluster_id=cluster_id)
+
+        self._change(change)
+
+    def _prolong(self, lease_id: str, node: PrimaryInfo, ttl: float, allowed: Callable[[State], bool]) -> None:
+        def change(state: State) -> State:
+            if state.id != lease_id or not self._held(state) or not allowed(state):
+                raise LeaseExpired(f"{self.path}: the lease is over")
+            return self._hold(state, lease_id, node, ttl)
 
         self._change(change)
 

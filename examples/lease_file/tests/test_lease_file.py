@@ -41,6 +41,10 @@ class TestConformance(LeaseConformance):
         await trio.lowlevel.checkpoint()
         self.now += seconds
 
+    async def revoke(self) -> None:
+        state = LeaseFile(str(self.folder / "lease")).read()
+        (self.folder / "lease").write_text(json.dumps({"cluster_id": state.cluster_id}))
+
     @contextlib.asynccontextmanager
     async def outage(self):  # type: ignore[no-untyped-def]
         away = self.folder.rename(self.folder.with_name("away"))

@@ -146,7 +146,8 @@ class ConsulLeaser(BaseLeaser):
         if not _SESSION.fullmatch(lease_id):
             raise LeaseExpired("what was handed over is no session of Consul's")
         ttl = await self.renew_session(lease_id)
-        if not await self._lock(lease_id):
+        # A session whose key was deleted could lock it anew, but it is nobody's lease any more.
+        if (await self.read()).session != lease_id or not await self._lock(lease_id):
             raise LeaseExpired("the session that was handed over does not hold the key")
         return ConsulLease(self, lease_id, ttl)
 
