@@ -1,4 +1,4 @@
-"""A real Consul agent: one server in development mode, everything in memory, loopback only.
+"""A real Consul agent: one server in development mode, everything in memory, reached by this machine only.
 
 `scripts/consul` finds or fetches its program. Where there is none, tests skip with the reason, except in CI.
 """
@@ -22,6 +22,7 @@ from typing import Any
 
 import pytest
 
+from .netns import Host
 from .nodes import free_port
 from .waiting import wait_for
 
@@ -48,11 +49,14 @@ class Consul:
         program: the path of consul.
         folder: its working directory, with its log.
         options: added to its configuration, as Consul's own language writes them.
+        host: where it lives, when not on this one.
     """
 
-    def __init__(self, program: str, folder: Path, options: str = "") -> None:
+    def __init__(self, program: str, folder: Path, options: str = "", host: Host | None = None) -> None:
         self.port = free_port()
-        self.url = f"http://127.0.0.1:{self.port}"
+        self._address = host.address if host else "127.0.0.1"
+        self._prefix = list(host.prefix) if host else []
+        self.url = f"http://{self._address}:{self.port}"
         self._program = program
         self._folder = folder
         self._options = options
@@ -61,7 +65,8 @@ class Consul:
     def start(self) -> Consul:
         """Start it, afresh, and wait until it leads itself."""
         ports = [f"-{name}-port={free_port()}" for name in ("server", "serf-lan", "serf-wan")]
-        command = [self._program, "agent", "-dev", "-node=test", "-bind=127.0.0.1", "-client=127.0.0.1"]
+        command = [*self._prefix, self._program, "agent", "-dev", "-node=test"]
+        command += [f"-bind={self._address}", f"-client={self._address}"]
         command += [f"-http-port={self.port}", "-dns-port=-1", "-grpc-port=-1", *ports, f"-hcl={self._options}"]
         with open(self._folder / "consul.log", "ab") as log:
             self._process = subprocess.Popen(command, cwd=self._folder, stdout=log, stderr=log)
@@ -136,9 +141,9 @@ class Consul:
 
 
 @contextmanager
-def running_consul(folder: Path, options: str = 'session_ttl_min = "1s"') -> Iterator[Consul]:
+def running_consul(folder: Path, options: str = 'session_ttl_min = "1s"', host: Host | None = None) -> Iterator[Consul]:
     """An agent for the length of a context; by default one that takes a TTL of a second."""
-    consul = Consul(find_consul(), folder, options)
+    consul = Consul(find_consul(), folder, options, host)
     try:
         yield consul.start()
     finally:

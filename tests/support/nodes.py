@@ -18,6 +18,7 @@ import yaml
 from litefs.ltx import Pos
 from litefs.mount.kernel import mounted_type, unmount
 
+from .netns import Host
 from .waiting import wait_for
 
 COMMAND = Path(sysconfig.get_path("scripts")) / "litefs"
@@ -46,20 +47,30 @@ class Node:
         directory: where all of that is.
         primary: the primary it follows; without one it is the primary itself.
         settings: sections of litefs.yml, laid over the default.
+        host: where it lives, when not on this one.
+        command: the program, when it is not ours.
 
     Attributes:
         expected: regular expressions of the errors that its log may hold.
     """
 
     def __init__(
-        self, directory: Path, *, primary: Node | None = None, settings: Mapping[str, Mapping[str, Any]] | None = None
+        self,
+        directory: Path,
+        *,
+        primary: Node | None = None,
+        settings: Mapping[str, Mapping[str, Any]] | None = None,
+        host: Host | None = None,
+        command: str | os.PathLike[str] = COMMAND,
     ) -> None:
         self.directory = directory
         self.name = directory.name
         self.mount = directory / "mnt"
         self.data = directory / "data"
         self.log_file = directory / "log"
-        self.url = f"http://127.0.0.1:{free_port()}"
+        self.host = host
+        self.command = str(command)
+        self.url = f"http://{host.address if host else '127.0.0.1'}:{free_port()}"
         self.process: subprocess.Popen[bytes] | None = None
         self.expected: list[str] = []
         self._log_start = 0
@@ -104,7 +115,14 @@ class Node:
         """Start the process and wait for nothing."""
         assert not self.running
         self._log_start = self.log_file.stat().st_size
-        command = [*prefix, str(COMMAND), "mount", "-config", str(self.configuration)]
+        command = [
+            *(self.host.prefix if self.host else ()),
+            *prefix,
+            str(COMMAND),
+            "mount",
+            "-config",
+            str(self.configuration),
+        ]
         with open(self.log_file, "ab") as log:
             self.process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env={**os.environ, **(env or {})}
