@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import TracebackType
@@ -14,6 +15,7 @@ from litefs.errors import ConfigError, LitefsError
 from litefs.http.tls import client_context
 
 REQUEST_LIMIT = 30.0  # seconds for an answer
+DEMOTE_LIMIT = 60.0  # seconds for a primary to hand over
 UNAUTHORIZED = "the node asks for a token: set LITEFS_AUTH_TOKEN, or use -token-file or -config"
 
 
@@ -21,16 +23,21 @@ class APIError(LitefsError):
     """The node could not be reached, or refused."""
 
 
+class NotFound(APIError):
+    """The node has no such thing: a node of LiteFS lacks some."""
+
+
 class NodeAPI:
     """One node's API, blocking. Use as a context manager.
 
     Args:
         node: how to reach it; just its URL for what the environment says of the rest.
+        limit: seconds for an answer.
 
     Raises ConfigError for a URL that is none or files that cannot be used, and from its methods APIError.
     """
 
-    def __init__(self, node: Access | str) -> None:
+    def __init__(self, node: Access | str, *, limit: float = REQUEST_LIMIT) -> None:
         node = Access.find(node) if isinstance(node, str) else node
         try:
             parsed = httpx.URL(node.url)
@@ -43,9 +50,7 @@ class NodeAPI:
         # environment are for the web, not for the node next door.
         verify = client_context(node.ca, node.cert, node.key) if parsed.scheme == "https" else False
         headers = {"Authorization": f"Bearer {node.token}"} if node.token else {}
-        self._client = httpx.Client(
-            base_url=self.url, headers=headers, trust_env=False, timeout=REQUEST_LIMIT, verify=verify
-        )
+        self._client = httpx.Client(base_url=self.url, headers=headers, trust_env=False, timeout=limit, verify=verify)
 
     def __enter__(self) -> NodeAPI:
         return self
@@ -57,12 +62,23 @@ class NodeAPI:
 
     def info(self) -> dict[str, Any]:
         """What ``GET /info`` says: ``isPrimary``, ``candidate`` and more."""
-        found: dict[str, Any] = self._request("GET", "/info").json()
-        return found
+        return _json(self._request("GET", "/info"))
+
+    def status(self) -> dict[str, Any]:
+        """What ``GET /status`` says: the node, its databases, other nodes. Raises NotFound for a node of LiteFS."""
+        return _json(self._request("GET", "/status"))
 
     def promote(self) -> None:
         """Have the node ask the primary to hand over to it; returns when that has agreed."""
         self._request("POST", "/promote")
+
+    def demote(self, target: str = "") -> None:
+        """Have the node, which is primary, hand over; returns when it is no longer primary.
+
+        Args:
+            target: id of the node that shall take over; empty for the most advanced candidate.
+        """
+        self._request("POST", "/demote", params={"target": target} if target else {}, timeout=DEMOTE_LIMIT)
 
     def _request(self, method: str, path: str, **options: Any) -> httpx.Response:
         with transfer_errors(self.url):
@@ -78,7 +94,19 @@ def check(response: httpx.Response) -> None:
     response.read()
     text = " ".join(response.text[:4096].split())
     hint = UNAUTHORIZED if response.status_code == 401 else text
-    raise APIError(f"invalid response: code={response.status_code}", hint)
+    kind = NotFound if response.status_code == 404 else APIError
+    raise kind(f"invalid response: code={response.status_code}", hint)
+
+
+def _json(response: httpx.Response) -> dict[str, Any]:
+    """The object in an answer; names of databases in it need not be UTF-8."""
+    try:
+        found = json.loads(response.content.decode("utf-8", "surrogateescape"))
+    except ValueError:
+        found = None
+    if not isinstance(found, dict):
+        raise APIError(f"{response.url} does not answer with a JSON object", "is it a node of litefs?")
+    return found
 
 
 @contextmanager

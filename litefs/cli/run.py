@@ -4,22 +4,20 @@ from __future__ import annotations
 
 import logging
 import sys
-import time
 
 import click
 import trio
 
 from litefs.cli.access import Access, node_flags
-from litefs.cli.api import APIError, NodeAPI
+from litefs.cli.api import NodeAPI
 from litefs.cli.flags import flag, go_command, passed_through, switch
+from litefs.cli.leadership import become_primary
 from litefs.errors import LitefsError
 from litefs.lifecycle import Lifecycle
 from litefs.logging import configure
 from litefs.supervisor import Command, ExecError, Supervisor, describe, signals
 
 log = logging.getLogger(__name__)
-
-PROMOTE_LIMIT = 30.0  # seconds from the primary's consent until this node is primary
 
 
 @go_command("run", passthrough=True, interspersed=False)
@@ -59,22 +57,8 @@ def command(
                 print("node is not a candidate, skipping execution", file=sys.stderr)
                 return 0
             if promote:
-                _promote(node)
+                log.info("the node is now primary" if become_primary(node) else "the node is already primary")
     return trio.run(_supervise, Command(argv))
-
-
-def _promote(node: NodeAPI) -> None:
-    """Make the node primary and wait until it is. Raises APIError."""
-    if node.info()["isPrimary"]:
-        log.info("node is already primary")
-        return
-    log.info("promoting the node to primary")
-    node.promote()
-    deadline = time.monotonic() + PROMOTE_LIMIT
-    while not node.info()["isPrimary"]:
-        if time.monotonic() > deadline:
-            raise APIError(f"the primary agreed to hand over, but nothing came of it within {PROMOTE_LIMIT:.0f} s")
-        time.sleep(0.05)
 
 
 async def _supervise(command: Command) -> int:

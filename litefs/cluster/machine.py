@@ -281,8 +281,9 @@ class RoleMachine:
         own = self._store.cluster_id
         self._admitted = not existing or existing == own
         if existing and own and existing != own:
-            text = '%s: cannot connect, "%s" lease already initialized with different ID: %s'
-            log.error(text, self._node, self._leaser.type, existing)
+            text = '%s: cannot connect, "%s" lease already initialized with different ID: %s; this node belongs to %s, '
+            hint = "to have it join that cluster as a replica, stop it and run: litefs cluster reset"
+            log.error(text + hint, self._node, self._leaser.type, existing, own)
             return None
         primary = await self._leaser.primary()
         if primary is not None and not self._is_self(primary):

@@ -214,7 +214,8 @@ class ReplicationClient:
         if not theirs or theirs == ours:
             return
         if ours:
-            raise StreamError(f"cannot stream from primary with a different cluster id: {theirs} <> {ours}")
+            text = f"cannot stream from primary with a different cluster id: {theirs} <> {ours}"
+            raise StreamError(text, "to join its cluster, stop this node and run: litefs cluster reset")
         self.store.set_cluster_id(theirs)
 
     # -------------------------------------------------------------------------------------------------- receiving

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import math
 import os
-import re
 import secrets
 import time
 from collections.abc import AsyncIterator, Collection
@@ -17,7 +16,7 @@ import trio
 from litefs.errors import BadName, DatabaseNotFound, StoreError
 from litefs.live.client import ClientProcess
 from litefs.ltx import Pos
-from litefs.store import branches, nodeids
+from litefs.store import branches, clusterid, nodeids
 from litefs.store.database import Database
 from litefs.store.durability import Durability
 from litefs.store.events import EventHub
@@ -30,7 +29,6 @@ from litefs.store.subscription import Subscription, Subscriptions
 
 log = logging.getLogger(__name__)
 
-CLUSTER_ID = re.compile(r"LFSC[!-~]{16}")  # LiteFS makes hexadecimal ones, and takes any
 SAVE_CHECK = 1.0  # seconds between looks for databases whose page table should be saved
 SAVE_INTERVAL = 30.0  # seconds after which it is, if they have moved
 SAVE_AFTER = 2000  # transactions after which it is
@@ -101,7 +99,7 @@ class Store:
             nodeids.remember(self.data_dir, self.node_id)
         except OSError as error:  # a full disk: what it holds can be read all the same
             log.warning("cannot remember the id of this node: %s", error)
-        self.cluster_id = self._read_cluster_id()
+        self.cluster_id = clusterid.read(self.data_dir)
 
     # ----------------------------------------------------------------------------------------------- directories
 
@@ -121,27 +119,17 @@ class Store:
 
     # ------------------------------------------------------------------------------------------------ cluster id
 
-    def _read_cluster_id(self) -> str:
-        try:
-            return (self.data_dir / "clusterid").read_text().strip()
-        except FileNotFoundError:
-            return ""
-
     def set_cluster_id(self, value: str) -> None:
         """Remember the cluster this node belongs to, durably.
 
         Raises:
             StoreError: not a cluster ID, or the node belongs to another cluster.
         """
-        if not CLUSTER_ID.fullmatch(value):
-            raise StoreError(f"invalid cluster id: {value!r}", "expected LFSC and 16 more characters")
+        clusterid.check(value)
         if self.cluster_id not in ("", value):
             raise StoreError(f"cannot change cluster id from {self.cluster_id} to {value}")
         if self.cluster_id != value:
-            temporary = self.data_dir / "clusterid.tmp"
-            temporary.write_text(value + "\n")
-            os.replace(temporary, self.data_dir / "clusterid")
-            sync_directory(self.data_dir)
+            clusterid.write(self.data_dir, value)
         self.cluster_id = value
 
     # -------------------------------------------------------------------------------------------------- databases

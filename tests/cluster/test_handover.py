@@ -71,8 +71,8 @@ def test_under_writers(
     if how is stop:
         a.start()
     wait_same(a, b)
-    assert not (b.files("db") / "branches").exists()
-    assert not (a.files("db") / "branches").exists(), "the old primary had something that its successor had not"
+    assert not (b.data / "branches").exists()
+    assert not (a.data / "branches").exists(), "the old primary had something that its successor had not"
 
 
 def wait_same_position(a: Member, b: Member, writer: Writer) -> None:
