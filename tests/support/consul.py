@@ -6,13 +6,11 @@
 from __future__ import annotations
 
 import base64
-import contextlib
 import json
 import os
 import shutil
 import signal
 import subprocess
-import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -50,9 +48,12 @@ class Consul:
         folder: its working directory, with its log.
         options: added to its configuration, as Consul's own language writes them.
         host: where it lives, when not on this one.
+        token: the ACL token of the requests that are made here.
     """
 
-    def __init__(self, program: str, folder: Path, options: str = "", host: Host | None = None) -> None:
+    def __init__(
+        self, program: str, folder: Path, options: str = "", host: Host | None = None, token: str = ""
+    ) -> None:
         self.port = free_port()
         self._address = host.address if host else "127.0.0.1"
         self._prefix = list(host.prefix) if host else []
@@ -60,6 +61,7 @@ class Consul:
         self._program = program
         self._folder = folder
         self._options = options
+        self._token = token
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> Consul:
@@ -85,6 +87,7 @@ class Consul:
         """A context in which it accepts connections and answers nothing."""
         assert self._process
         self._process.send_signal(signal.SIGSTOP)
+        os.waitid(os.P_PID, self._process.pid, os.WSTOPPED)  # its threads go on for a moment
         try:
             yield
         finally:
@@ -92,9 +95,9 @@ class Consul:
 
     # --- what is in it
 
-    def request(self, method: str, path: str, body: bytes | None = None, token: str = "") -> Any:
+    def request(self, method: str, path: str, body: bytes | None = None) -> Any:
         """The decoded answer; None for 404. Raises OSError."""
-        headers = {"X-Consul-Token": token} if token else {}
+        headers = {"X-Consul-Token": self._token} if self._token else {}
         request = urllib.request.Request(f"{self.url}{path}", body, headers, method=method)
         try:
             with urllib.request.urlopen(request, timeout=5) as answer:
@@ -141,18 +144,12 @@ class Consul:
 
 
 @contextmanager
-def running_consul(folder: Path, options: str = 'session_ttl_min = "1s"', host: Host | None = None) -> Iterator[Consul]:
+def running_consul(
+    folder: Path, options: str = 'session_ttl_min = "1s"', host: Host | None = None, token: str = ""
+) -> Iterator[Consul]:
     """An agent for the length of a context; by default one that takes a TTL of a second."""
-    consul = Consul(find_consul(), folder, options, host)
+    consul = Consul(find_consul(), folder, options, host, token)
     try:
         yield consul.start()
     finally:
         consul.stop()
-
-
-def wait_forgotten(consul: Consul, session: str, timeout: float) -> float:
-    """Wait until Consul ends a session; the seconds it took."""
-    started = time.monotonic()
-    with contextlib.suppress(OSError):
-        wait_for(lambda: session not in {one["ID"] for one in consul.sessions()}, "end of the session", timeout)
-    return time.monotonic() - started

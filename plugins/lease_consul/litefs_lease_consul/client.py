@@ -17,7 +17,7 @@ import httpx
 from consul import base
 
 from litefs.leases import LeaseExpired, LeaseUnavailable
-from litefs_lease_consul.endpoint import TLS, Endpoint
+from litefs_lease_consul.endpoint import TLS, Endpoint, is_token
 
 LARGEST_ANSWER = 1 << 20
 """Bytes; a KV value has at most half of that."""
@@ -88,7 +88,9 @@ class HTTPClient(base.HTTPClient):  # type: ignore[misc]  # the library has no t
                 await answer.aclose()
         except httpx.HTTPError as error:
             raise LeaseUnavailable(f"cannot reach Consul at {endpoint.url}", _reason(error)) from None
-        return self._read(callback, base.Response(answer.status_code, answer.headers, content.decode(), content))
+        return self._read(
+            callback, base.Response(answer.status_code, answer.headers, content.decode(errors="replace"), content)
+        )
 
     async def _content(self, answer: httpx.Response) -> bytes:
         content = bytearray()
@@ -170,9 +172,12 @@ def _token_of(path: str) -> str:
     if not path:
         return ""
     try:
-        return Path(path).read_text("utf-8").strip()
+        token = Path(path).read_text("utf-8").strip()
     except (OSError, ValueError):
         raise LeaseUnavailable("cannot read the file that CONSUL_HTTP_TOKEN_FILE names", path) from None
+    if not is_token(token):
+        raise LeaseUnavailable("the file that CONSUL_HTTP_TOKEN_FILE names holds no ACL token", path)
+    return token
 
 
 def _ssl_context(tls: TLS) -> ssl.SSLContext:

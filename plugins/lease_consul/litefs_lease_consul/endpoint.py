@@ -76,6 +76,8 @@ def locate(url: str, environment: Mapping[str, str]) -> Endpoint:
     token_file = "" if token else environment.get("CONSUL_HTTP_TOKEN_FILE", "")
     if not token and not token_file:
         token = environment.get("CONSUL_HTTP_TOKEN", "")
+    if not is_token(token):
+        raise ConfigError("the ACL token for Consul holds characters that no token has", "see lease.consul.url")
     return Endpoint(
         scheme=parts.scheme,
         host=parts.hostname or "",
@@ -87,6 +89,11 @@ def locate(url: str, environment: Mapping[str, str]) -> Endpoint:
         namespace=environment.get("CONSUL_NAMESPACE", ""),
         tls=_tls(environment),
     )
+
+
+def is_token(text: str) -> bool:
+    """Whether a text can be sent as a token; errors about headers would show it."""
+    return text.isascii() and text.isprintable() and " " not in text
 
 
 def _split(url: str, name: str) -> SplitResult:

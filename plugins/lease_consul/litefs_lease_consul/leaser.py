@@ -176,6 +176,7 @@ class ConsulLeaser(BaseLeaser):
                 index, entry = await self._query(index)
             except LeaseUnavailable:
                 await trio.sleep(WATCH_RETRY)
+                index = None  # a Consul that was started afresh counts from 1 again
                 continue
             if seen is None:
                 seen = entry

@@ -42,8 +42,17 @@ class TestConformance(LeaseConformance):
         self.consul.destroy(session["ID"])
 
 
-class TestDeletedKeys(TestConformance):
-    """The same with another way to take a lease away, after which its session is still there."""
+class DeletedKeys(TestConformance):
+    """Another way to take a lease away, after which its session is still there."""
+
+    __test__ = False
 
     async def revoke(self) -> None:
         self.consul.delete(self.key)
+
+
+@pytest.mark.parametrize("check", ["taken_away", "handoff_of_a_lease_that_was_taken_away"])
+def test_deleted_keys(check: str, consul: Consul, key: str, make: Callable[..., ConsulLeaser], relay: Relay) -> None:
+    suite = DeletedKeys()
+    suite.consul, suite.key, suite.make, suite.relay = consul, key, make, relay
+    suite.run_check(getattr(suite, f"check_{check}"))

@@ -69,6 +69,12 @@ def test_the_token_of_the_url_comes_first() -> None:
     assert locate("http://h", {"CONSUL_HTTP_TOKEN": "b"}).token == "b"
 
 
+@pytest.mark.parametrize("url", ["http://:a%0Ab@h", "http://:a%20b@h", "http://:\u00e4@h", "http://:%00@h"])
+def test_tokens_that_cannot_be(url: str) -> None:
+    with pytest.raises(ConfigError, match="the ACL token for Consul holds characters"):
+        locate(url, {})
+
+
 def test_other_variables() -> None:
     environment = {
         "CONSUL_CACERT": "ca",
