@@ -6,6 +6,7 @@ import os
 from http import HTTPStatus
 from pathlib import Path
 from tempfile import TemporaryFile
+from typing import BinaryIO
 
 import trio
 from starlette.responses import Response
@@ -31,7 +32,7 @@ async def import_(exchange: Exchange, services: Services) -> Response:
         raise ReadOnly("lease expired")
     # Without a name in the directory: nothing is left behind, whatever happens.
     _check_room(exchange, store.data_dir)
-    with TemporaryFile(dir=store.data_dir, buffering=0) as file:
+    with _nameless(store.data_dir) as file:
         await _receive(exchange, file.fileno())
         await trio.to_thread.run_sync(_check, file.fileno())
         # From here on the client's patience does not matter: a transaction is made, or it is not.
@@ -47,6 +48,15 @@ def _check_room(exchange: Exchange, directory: Path) -> None:
     disk = os.statvfs(directory)
     if announced.isdigit() and int(announced) > disk.f_bavail * disk.f_frsize:
         raise HTTPError(HTTPStatus.INSUFFICIENT_STORAGE, f"the disk has no room for {announced} bytes")
+
+
+def _nameless(directory: Path) -> BinaryIO:
+    """A file that can be given a name later, where the file system knows such."""
+    try:
+        fd = os.open(directory, os.O_RDWR | os.O_TMPFILE | os.O_CLOEXEC, 0o600)
+    except OSError:
+        return TemporaryFile(dir=directory, buffering=0)
+    return open(fd, "r+b", buffering=0)
 
 
 async def _receive(exchange: Exchange, fd: int) -> None:

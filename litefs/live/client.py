@@ -239,6 +239,11 @@ class Client:
         """See `LiveDatabase.apply`; `ask` is its `before`, and may say where the LTX file lies by now."""
         await self._process.call("apply", self._path, changes, ask is not None, deadline, ask=ask)
 
+    async def install(self, size: int, *, deadline: float, ask: Callable[[bytes], str | Awaitable[str]]) -> bool:
+        """See `LiveDatabase.install`; `ask` is its `before`."""
+        done, _ = await self._process.call("install", self._path, size, deadline, ask=ask)
+        return bool(done)
+
     async def snapshot(
         self, backing_db: str, backing_wal: str, *, note: Callable[[bytes], T], deadline: float
     ) -> RemoteSnapshot[T]:

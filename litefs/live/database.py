@@ -74,6 +74,22 @@ class LiveDatabase:
                 self._next_attempt = time.monotonic() + _LEAVE_WAL_EVERY
                 self._leave_wal()
 
+    def install(self, size: int, *, before: Callable[[], None], deadline: float) -> bool:
+        """Let the content that the node holds ready take the place of an empty database file.
+
+        Args:
+            size: of the content, in bytes.
+            before: as for `apply`; afterwards the file's growing is what the node waits for.
+            deadline: when to give up waiting for locks.
+
+        Returns False, with nothing done, where the database is not empty. Raises `Busy`, `OSError`.
+        """
+        wait = Wait(deadline, self._path)
+        with self._exclusive(wait):
+            if self._files.held is not Held.NO or self._files.in_wal:
+                return False
+            return rollback.install(self._files, size, before, wait)
+
     def hold(self, before: Callable[[], None], deadline: float) -> None:
         """Keep all other writers out until `unhold`; `apply` goes on working here, and readers everywhere.
 

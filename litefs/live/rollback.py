@@ -74,6 +74,21 @@ def apply(files: Handles, changes: PageSet, before: Callable[[], None], wait: Wa
     return True
 
 
+def install(files: Handles, size: int, before: Callable[[], None], wait: Wait) -> bool:
+    """Make an empty database file grow to `size` bytes under SQLite's exclusive lock; who serves the mount fills it.
+
+    Returns False, with nothing done, where it is not empty; raises `Busy`.
+    """
+    with reserved(files, wait):
+        if os.fstat(files.db).st_size or files.journal_is_hot():
+            return False
+        exclude_readers(files.db, wait)
+        before()
+        files.remove_log()
+        os.ftruncate(files.db, size)
+    return True
+
+
 def write_database(fd: int, changes: PageSet) -> None:
     """Write the pages in place, then cut or grow the file to the new size. Raises `OSError`."""
     for offset, data in _runs(changes):

@@ -104,6 +104,13 @@ class Worker:
 
         database.apply(changes, before=before, deadline=deadline)
 
+    def do_install(
+        self, ask: Callable[[LiveDatabase], Any], files: list[int], path: str, size: int, deadline: float
+    ) -> bool:
+        """Let the node put a file in the place of an empty one; whether it could be done."""
+        database = self._database(path)
+        return database.install(size, before=lambda: ask(database), deadline=deadline)
+
     def do_snapshot(
         self, ask: Callable[[LiveDatabase], Any], files: list[int], path: str, backing: str, wal: str, deadline: float
     ) -> tuple[int, int, int, dict[int, int]]:

@@ -58,13 +58,13 @@ def page_checksums(first_pgno: int, buffer: Data, page_size: int) -> list[int]:
     ]
 
 
-def record_checksums(records: Data, record_size: int) -> int:
-    """Return the XOR of the page checksums of whole records, without their flags.
+def record_checksums(records: Data, record_size: int) -> list[int]:
+    """Return the page checksums of whole records.
 
     A record of the page block is what a page's checksum covers: the number, then the bytes.
     """
-    view, crc = memoryview(records), crc64
-    return reduce(xor, [crc(view[at : at + record_size]) for at in range(0, len(view), record_size)], 0)
+    view, crc, flag = memoryview(records), crc64, CHECKSUM_FLAG
+    return [flag | crc(view[at : at + record_size]) for at in range(0, len(view), record_size)]
 
 
 def database_checksum(page_checksums: Iterable[int]) -> int:

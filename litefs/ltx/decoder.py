@@ -8,6 +8,8 @@ within the commit size, and the deletion rule.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import reduce
+from operator import xor
 from struct import Struct
 from typing import BinaryIO, Protocol
 
@@ -78,6 +80,9 @@ class Decoder:
         fileobj: anything with ``read(n)``.
         name: what errors call the file.
         batch_size: about how many bytes to hold at a time.
+
+    Attributes:
+        checksums: of the pages of the last batch, if the file is a snapshot.
     """
 
     def __init__(self, fileobj: Readable, *, name: str = "", batch_size: int = BATCH_SIZE) -> None:
@@ -91,6 +96,7 @@ class Decoder:
         self._offset = HEADER_SIZE
         self._crc = crc64(data)
         self._checksum = 0
+        self.checksums: list[int] = []
         self._trailer: Trailer | None = None
         self._pages = self._read_batches()
 
@@ -140,7 +146,8 @@ class Decoder:
         self._offset += len(records)
         self._crc = crc64(records, self._crc)
         if self.header.is_snapshot:
-            self._checksum ^= record_checksums(records, self._record.size)
+            self.checksums = record_checksums(records, self._record.size)
+            self._checksum = reduce(xor, self.checksums, self._checksum)
 
     def _check_numbers(self, numbers: list[int]) -> None:
         problem = self._order.accept(numbers)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import reduce
+from operator import xor
 from struct import Struct
 from typing import Protocol
 
 from litefs.errors import LTXError
-from litefs.ltx.checksum import CHECKSUM_FLAG, Data, crc64, lock_page, record_checksums
+from litefs.ltx.checksum import CHECKSUM_FLAG, Data, crc64, database_checksum, lock_page, record_checksums
 from litefs.ltx.header import Header, Trailer, check_post_apply
 from litefs.ltx.lz4block import FrameWriter, compress
 from litefs.ltx.order import PageOrder
@@ -38,8 +40,8 @@ def encode(header: Header, pages: Sequence[Page], post_apply: int) -> bytes:
     block = _records(header, order, pages) + _TERMINATOR
     if header.min_txid == 1:
         _require(header, order.end())
-        checksum = record_checksums(memoryview(block)[:-4], header.page_size + 4)
-        _require_same(header, checksum | CHECKSUM_FLAG, post_apply)
+        checksum = database_checksum(record_checksums(memoryview(block)[:-4], header.page_size + 4))
+        _require_same(header, checksum, post_apply)
     end = _pack_u64(post_apply)
     file_checksum = _pack_u64(CHECKSUM_FLAG | crc64(end, crc64(block, crc64(head))))
     return b"".join((head, compress(block) if header.flags else block, end, file_checksum))
@@ -124,7 +126,8 @@ class Encoder:
 
     def _write(self, records: bytes) -> None:
         if self.header.is_snapshot:
-            self._checksum ^= record_checksums(records, self.header.page_size + 4)
+            checksums = record_checksums(records, self.header.page_size + 4)
+            self._checksum = reduce(xor, checksums, self._checksum)
         self._emit(records)
 
     def _emit(self, data: bytes) -> None:

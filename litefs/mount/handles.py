@@ -95,6 +95,7 @@ class DatabaseHandle(FileHandle):
 
     def __init__(self, db: Database, own: bool, flags: int = os.O_RDWR) -> None:
         super().__init__(db.file, own)
+        db.open_files.add(self)
         self._db = db
         self._copying = flags & os.O_ACCMODE == os.O_WRONLY or bool(flags & (os.O_TRUNC | os.O_EXCL))
         self._unjournaled = False  # it wrote outside of any transaction
@@ -111,6 +112,8 @@ class DatabaseHandle(FileHandle):
         return await super().write(offset, data)
 
     async def truncate(self, size: int) -> None:
+        if self.own and self.alive and self._db.exchange(size):
+            return
         if not self.own and self.alive and size != os.fstat(self.fd).st_size:
             self._note(self._db.journal.check_truncate(size))
         await super().truncate(size)
@@ -132,6 +135,10 @@ class DatabaseHandle(FileHandle):
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(journal.prepare)
                 await super().fsync()
+
+    def release(self) -> None:
+        self._db.open_files.discard(self)
+        super().release()
 
     async def finish(self) -> None:
         """After `release`: what this descriptor wrote outside of any transaction is settled.

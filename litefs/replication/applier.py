@@ -231,10 +231,12 @@ class Applier:
             return
         path = item.write() if len(item.data) <= INLINE else await trio.to_thread.run_sync(item.write)
         try:
-            await _patiently(database, partial(database.apply_ltx, path, header, trailer, local=False))
+            apply = partial(database.apply_ltx, path, header, trailer, local=False, content=item.content)
+            await _patiently(database, apply)
         except BaseException:
             item.discard()
             raise
+        item.discard_content()
         self._applied(database.name, header)
 
 

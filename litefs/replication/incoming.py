@@ -17,11 +17,12 @@ from typing import TYPE_CHECKING
 import trio
 
 from litefs.errors import LTXError
-from litefs.ltx import TRAILER_SIZE, Header, Trailer, verify
+from litefs.ltx import TRAILER_SIZE, Decoder, Header, Trailer, verify
 from litefs.replication.pipes import PIECE, ToThread
 
 if TYPE_CHECKING:
     from litefs.store import Database
+    from litefs.store.content import Content
 
 log = logging.getLogger(__name__)
 
@@ -41,6 +42,7 @@ class Received:
     trailer: Trailer
     data: bytes
     path: Path | None
+    content: Content | None = None  # of the whole database, when a big file holds that
 
     @property
     def cost(self) -> int:
@@ -57,10 +59,16 @@ class Received:
         return self.path
 
     def discard(self) -> None:
-        """Delete the temporary file, if there is one."""
+        """Delete the temporary files, if there are any."""
+        self.discard_content()
         if self.path is not None:
             with suppress(FileNotFoundError):
                 self.path.unlink()
+
+    def discard_content(self) -> None:
+        """Delete what was not put in the database's place."""
+        if self.content is not None:
+            self.content.discard()
 
 
 class Incoming:
@@ -71,6 +79,7 @@ class Incoming:
         self._buffer = bytearray()
         self._pipe: ToThread[tuple[Header, Trailer]] | None = None
         self._path: Path | None = None
+        self._content: Content | None = None
 
     async def add(self, data: memoryview) -> None:
         """The next bytes.
@@ -86,7 +95,8 @@ class Incoming:
     async def _spill(self) -> None:
         if self._pipe is None:
             self._path = self.database.ltx_dir.temporary()
-            self._pipe = ToThread(verifier(self._path, self.database.name))
+            self._content = self.database.new_content()
+            self._pipe = ToThread(verifier(self._path, self.database.name, self._content))
         piece = bytes(self._buffer)
         self._buffer.clear()
         await self._pipe.put(piece)
@@ -102,7 +112,8 @@ class Incoming:
             await self._spill()
             header, trailer = await self._pipe.finish()
             path, self._path = self._path, None
-            return Received(self.database, header, trailer, b"", path)
+            content, self._content = self._content, None
+            return Received(self.database, header, trailer, b"", path, content if header.is_snapshot else None)
         data = bytes(self._buffer)
         if len(data) <= INLINE:
             header, trailer = self._verify(data)
@@ -123,6 +134,8 @@ class Incoming:
         if self._path is not None:
             with suppress(FileNotFoundError):
                 self._path.unlink()
+        if self._content is not None:
+            self._content.discard()
 
 
 def _label(name: str) -> str:
@@ -152,21 +165,29 @@ class _Tee:
         return data
 
 
-def verifier(path: Path, name: str) -> Callable[[Callable[[int], bytes]], tuple[Header, Trailer]]:
+def verifier(
+    path: Path, name: str, content: Content | None = None
+) -> Callable[[Callable[[int], bytes]], tuple[Header, Trailer]]:
     """What runs in the worker of a `ToThread`: verify a file of database `name` as it comes, and write it to `path`.
 
-    It raises LTXError for what is no valid file; what was written by then is for the caller to delete.
+    What a snapshot holds is added to `content`. It raises LTXError for what is no valid file; what was written by then
+    is for the caller to delete.
     """
 
     def consume(read: Callable[[int], bytes]) -> tuple[Header, Trailer]:
         fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
         try:
             tee = _Tee(read, fd)
-            header, trailer = verify(tee, _label(name))
+            decoder = Decoder(tee, name=_label(name))
+            for pages in decoder.batches():
+                if content is not None and decoder.header.is_snapshot:
+                    content.add(pages, decoder.checksums)
             tee.read(TRAILER_SIZE)  # what came after the trailer
-            _check_end(_label(name), tee.end, trailer)
-            return header, trailer
+            _check_end(_label(name), tee.end, decoder.trailer)
+            return decoder.header, decoder.trailer
         finally:
+            if content is not None:
+                content.close()
             os.close(fd)
 
     return consume

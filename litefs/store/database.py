@@ -27,9 +27,11 @@ from litefs.live.client import Client
 from litefs.ltx import EMPTY, Pos
 from litefs.store import batch, incoming, pagetable, transaction
 from litefs.store.batch import Small
+from litefs.store.content import Content, OpenFile, temporary
 from litefs.store.counters import Counters
 from litefs.store.events import TxEvent
 from litefs.store.halt import Halt
+from litefs.store.incoming import Incoming
 from litefs.store.journal import Journal
 from litefs.store.ltxdir import LTXDir
 from litefs.store.ltxsync import sync_directory, sync_file, sync_files
@@ -90,6 +92,8 @@ class Database:
         self.durable_by_fsync = False  # the writer syncs the WAL itself (synchronous=FULL)
         self._synced = 0  # TXID up to which the LTX files are durable
         self._flush = trio.Lock()
+        self.open_files: set[OpenFile] = set()  # of the mount, on the database file
+        self.replacement: Content | None = None  # takes the place of the empty file when that grows
         self._primed = 0  # bytes of the WAL that the kernel has in its cache for good
         self._live_users = 0
         self._appended = 0  # bytes that the daemon wrote to the WAL since the last checkpoint
@@ -413,8 +417,42 @@ class Database:
             self._live_users -= 1
             self.live_used = trio.current_time()
 
+    def new_content(self) -> Content:
+        """For a snapshot that is arriving: with a file that can become the database's if there is none yet."""
+        return Content(temporary(self.path) if self.is_blank else None)
+
+    @property
+    def is_blank(self) -> bool:
+        """Whether nothing was ever written to the database file, as far as is known here."""
+        if self.commit or self.wal.end or self.journal.active:
+            return False
+        try:
+            return self.file.stat().st_size == 0
+        except FileNotFoundError:
+            return True
+
+    def exchange(self, size: int) -> bool:
+        """The client process makes the empty file grow: put the content that waits in its place; False without one.
+
+        Raises:
+            OSError: nothing was exchanged.
+        """
+        if self.replacement is None:
+            return False
+        self.replacement.take_place(self.file, size, self.open_files)
+        self.replacement = None
+        self.directory_changed()
+        return True
+
     async def apply_ltx(
-        self, path: Path, header: ltx.Header, trailer: ltx.Trailer, *, local: bool = False, halt: Halt | None = None
+        self,
+        path: Path,
+        header: ltx.Header,
+        trailer: ltx.Trailer,
+        *,
+        local: bool = False,
+        halt: Halt | None = None,
+        content: Content | None = None,
     ) -> Pos:
         """Apply a complete, verified LTX file that lies in `ltx_dir`; the new position.
 
@@ -423,6 +461,7 @@ class Database:
             header, trailer: its own.
             local: whether this is a new transaction of the primary; else it comes from the primary.
             halt: by whose right it is written, while the database is halted.
+            content: of the whole database, if it is known; the caller deletes what is left of it.
 
         Raises:
             PositionMismatch: it does not follow the position, or would not lead where it says.
@@ -432,7 +471,9 @@ class Database:
         """
         async with self.incoming:
             await self._finish()
-            if path.stat().st_size <= incoming.IN_MEMORY:
+            if content is not None:
+                item = Incoming(path, header, trailer, content.table, None, local, halt, content=content)
+            elif path.stat().st_size <= incoming.IN_MEMORY:
                 item = incoming.read(path, header, trailer, local=local, halt=halt)
             else:
                 item = await trio.to_thread.run_sync(

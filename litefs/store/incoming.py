@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -19,9 +20,10 @@ import trio
 from litefs import ltx
 from litefs.errors import DatabaseBusy, LTXError, PositionMismatch, ReadOnly
 from litefs.live import Busy, PageSet
-from litefs.live.client import InlinePages, LTXPages
+from litefs.live.client import Client, InlinePages, LTXPages
 from litefs.ltx import CHECKSUM_FLAG, Header, Pos, Trailer
 from litefs.store import sqlitefile
+from litefs.store.content import Content
 from litefs.store.halt import Halt
 from litefs.store.keeping import Keeping
 from litefs.store.ltxsync import sync_directory, sync_file
@@ -46,11 +48,12 @@ class Incoming:
     path: Path
     header: Header
     trailer: Trailer
-    checksums: list[tuple[int, int]]  # of its pages
+    checksums: PageTable | list[tuple[int, int]]  # of its pages; a table when it has them all
     pages: list[tuple[int, bytes]] | None  # None: read them from the file
     local: bool
     halt: Halt | None = None  # by whose right it is written
     temporary: Path | None = None  # where the file lay before it was placed
+    content: Content | None = None  # of the whole database
 
     @property
     def placed(self) -> bool:
@@ -74,16 +77,14 @@ def read(path: Path, header: Header, trailer: Trailer, *, local: bool, halt: Hal
     Raises:
         LTXError: it is not whole after all.
     """
-    incoming = Incoming(path, header, trailer, [], None, local, halt)
     keep = path.stat().st_size <= IN_MEMORY
-    pages = []
+    pages, checksums = [], []
     with open(path, "rb") as file:
         for pgno, data in ltx.Decoder(file, name=path.name):
-            incoming.checksums.append((pgno, ltx.page_checksum(pgno, data)))
+            checksums.append((pgno, ltx.page_checksum(pgno, data)))
             if keep:
                 pages.append((pgno, bytes(data)))
-    incoming.pages = pages if keep else None
-    return incoming
+    return Incoming(path, header, trailer, checksums, pages if keep else None, local, halt)
 
 
 async def apply(db: Database, incoming: Incoming) -> Pos:
@@ -120,7 +121,8 @@ async def apply(db: Database, incoming: Incoming) -> Pos:
             await keeping.prepare()
         with db.using_live() as live:
             deadline = time.monotonic() + LOCK_TIMEOUT
-            await live.apply(incoming.page_set(), deadline=deadline, ask=None if quick else ask)
+            if quick or not await _install(db, incoming, live, ask, deadline):
+                await live.apply(incoming.page_set(), deadline=deadline, ask=None if quick else ask)
     except Busy as error:
         unplace(db, incoming)
         raise DatabaseBusy(str(error)) from None
@@ -134,6 +136,26 @@ async def apply(db: Database, incoming: Incoming) -> Pos:
                 await keeping.close()
     settle(db, incoming)
     return incoming.pos
+
+
+async def _install(
+    db: Database, incoming: Incoming, live: Client, ask: Callable[[bytes], Awaitable[str]], deadline: float
+) -> bool:
+    """Put the file with the whole content in the place of one that is empty; False when it is not, nothing is done."""
+    content = incoming.content
+    if content is None or content.path is None or not db.is_blank:
+        return False
+
+    async def before(index_header: bytes) -> str:
+        path = await ask(index_header)
+        db.replacement = content
+        return path
+
+    try:
+        size = incoming.header.commit * incoming.header.page_size
+        return await live.install(size, deadline=deadline, ask=before)
+    finally:
+        db.replacement = None
 
 
 async def _place_under_lock(db: Database, incoming: Incoming, keeping: Keeping | None) -> None:
@@ -245,14 +267,20 @@ def unplace(db: Database, incoming: Incoming) -> None:
 def settle(db: Database, incoming: Incoming) -> None:
     """The pages are in place: move the position and publish it."""
     head, before = incoming.header, db.state
-    if head.is_snapshot or head.page_size != before.page_size:
-        db.table = PageTable()
+    if isinstance(incoming.checksums, PageTable):
+        db.table = incoming.checksums
         db.forget_saved_table()
+    else:
+        if head.is_snapshot or head.page_size != before.page_size:
+            db.table = PageTable()
+            db.forget_saved_table()
+        db.table.update(incoming.checksums)
     if head.is_snapshot:
         db.begins_at(head.max_txid)
-    db.table.update(incoming.checksums)
     db.table.truncate(head.commit)
     is_wal = next((data[18] == 2 for pgno, data in incoming.pages or () if pgno == 1), before.is_wal)
+    if incoming.content is not None and incoming.content.is_wal is not None:
+        is_wal = incoming.content.is_wal
     db.state = State(incoming.pos, head.page_size, head.commit, head.timestamp, is_wal)
     db.ltx_dir.add(head.min_txid, head.max_txid, incoming.path.stat().st_size)
     db.applied(Captured(db.state, before, accepted=True, durable=True))
@@ -291,13 +319,19 @@ def build_import(db: Database, source: Path) -> Incoming:
             encoder = ltx.Encoder(raw, head)
             for first, data in reader:
                 encoder.write_raw_pages(first, data)
-            trailer = encoder.finish(CHECKSUM_FLAG | xor_of(value for _, value in reader.checksums))
+            trailer = encoder.finish(reader.table.checksum(reader.page_size, reader.commit))
             os.fdatasync(raw.fileno())
         sync_directory(path.parent)
+        content = Content.adopt(source, db.path, reader.head) if db.is_blank else Content(None)
     except BaseException:
         path.unlink(missing_ok=True)
         raise
-    return Incoming(path, head, trailer, reader.checksums, None, local=True)
+    content.table, content.is_wal = reader.table, reader.is_wal
+    return Incoming(path, head, trailer, reader.table, None, local=True, content=content)
+
+
+class _Moved(Exception):
+    """Somebody has made a database meanwhile."""
 
 
 async def import_database(db: Database, source: Path) -> Pos:
@@ -324,9 +358,20 @@ async def import_database(db: Database, source: Path) -> Pos:
         move(db, current[0])
         return str(current[0].path)
 
+    async def ask_first(index_header: bytes) -> str:
+        if incoming.header.min_txid != db.pos.txid + 1:
+            raise _Moved
+        return await ask(index_header)
+
     try:
         with db.using_live() as live:
-            await live.apply(incoming.page_set(), deadline=time.monotonic() + LOCK_TIMEOUT, ask=ask)
+            deadline = time.monotonic() + LOCK_TIMEOUT
+            try:
+                done = await _install(db, incoming, live, ask_first, deadline)
+            except _Moved:
+                done = False
+            if not done:
+                await live.apply(incoming.page_set(), deadline=deadline, ask=ask)
     except BaseException as error:
         if current[0].placed:
             db.unfinished = partial(again, db, current[0])
@@ -335,6 +380,9 @@ async def import_database(db: Database, source: Path) -> Pos:
         if isinstance(error, Busy):
             raise DatabaseBusy(str(error)) from None
         raise
+    finally:
+        if incoming.content is not None:
+            incoming.content.discard()
     settle(db, current[0])
     if not db.store.writable:
         raise ReadOnly("the lease ran out during the import: the next primary's content will replace it")

@@ -11,6 +11,7 @@ from litefs import ltx
 from litefs.errors import FormatError
 from litefs.ltx import Pos
 from litefs.sqlite.header import HEADER_SIZE, DatabaseHeader
+from litefs.store.pagetable import PageTable
 
 _BATCH = 1 << 20  # bytes
 _CHANGE_COUNTER, _SCHEMA_COOKIE, _VALID_FOR = 24, 40, 92  # offsets in page 1
@@ -25,6 +26,10 @@ class Reader:
     Args:
         file: the database file; its WAL, if it has one, is not looked at.
         fresh: position of the database that is replaced.
+
+    Attributes:
+        table: checksums of the pages that were read.
+        head: the database header, made new; known once page 1 was read.
 
     Raises:
         FormatError: not a whole SQLite database.
@@ -44,7 +49,9 @@ class Reader:
             if header.page_count > self.commit:
                 raise FormatError(f"the database should have {header.page_count} pages, the file has {self.commit}")
             self.commit = header.page_count
-        self.checksums: list[tuple[int, int]] = []
+        self.is_wal = header.is_wal
+        self.table = PageTable()
+        self.head = b""
         self._stamp = (fresh.checksum ^ fresh.txid) & 0x7FFFFFFF | 1
 
     def __iter__(self) -> Iterator[tuple[int, bytes]]:
@@ -52,7 +59,7 @@ class Reader:
         skip = ltx.lock_page(self.page_size)
         batch = max(1, _BATCH // self.page_size)
         self._file.seek(0)
-        self.checksums.clear()
+        self.table = PageTable()
         pgno = 1
         while pgno <= self.commit:
             last = min(pgno + batch - 1, self.commit)
@@ -63,8 +70,9 @@ class Reader:
             data = self._file.read((last - pgno + 1) * self.page_size)
             if pgno == 1:
                 data = self._renew(data)
+                self.head = data[:HEADER_SIZE]
             if pgno != skip:
-                self.checksums += enumerate(ltx.page_checksums(pgno, data, self.page_size), pgno)
+                self.table.extend(pgno, ltx.page_checksums(pgno, data, self.page_size))
                 yield pgno, data
             pgno = last + 1
 

@@ -16,6 +16,7 @@ from litefs import ltx
 from litefs.errors import DatabaseBusy, DatabaseNotFound, PositionMismatch, StoreError
 from litefs.ltx import EMPTY, Header, Pos, Trailer
 from litefs.store.batch import Small
+from litefs.store.content import Content
 from litefs.store.events import EventHub
 from litefs.store.gate import Gate
 from litefs.store.ltxdir import LTXDir
@@ -141,7 +142,12 @@ class FakeDatabase:
         self.batches.append(len(items))
         return 1
 
-    async def apply_ltx(self, tmp: Path, header: Header, trailer: Trailer, *, local: bool) -> Pos:
+    def new_content(self) -> Content:
+        return Content(None)
+
+    async def apply_ltx(
+        self, tmp: Path, header: Header, trailer: Trailer, *, local: bool, content: Content | None = None
+    ) -> Pos:
         """Replay a file."""
         assert not local
         if not self.busy.is_set():
