@@ -91,6 +91,7 @@ def test_commits_fail_and_nothing_else_happens(make_node: MakeNode, disk: SmallD
 def test_start_on_a_full_disk(make_node: MakeNode, disk: SmallDisk, mode: str) -> None:
     """The node comes up; a database that cannot be recovered for lack of space can be, once there is space."""
     node = make_node(settings={"data": {"dir": str(disk.path / "data"), **KEEP}})
+    node.expected.append("No space left on device")
     node.data = disk.path / "data"
     node.start()
     with closing(connect(node, mode)) as connection:
