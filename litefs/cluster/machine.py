@@ -122,7 +122,7 @@ class RoleMachine:
         self._tenure: Tenure | None = None
         self._demoted_until = -math.inf
         self._reached = True  # the backend has answered when it was asked last
-        self._admitted = True  # the cluster's id was no obstacle when it was looked at last
+        self._cluster = ""  # whose id it had then
         self._leaving = False
         self._waiting = trio.CancelScope()
 
@@ -144,7 +144,7 @@ class RoleMachine:
     @property
     def eligible(self) -> bool:
         """Whether this node could become primary now, if the lease were free; true of the primary itself."""
-        return self._may_compete and self._reached and self._admitted
+        return self._may_compete and self._reached and self._cluster in ("", self._store.cluster_id)
 
     @property
     def _may_compete(self) -> bool:
@@ -279,7 +279,7 @@ class RoleMachine:
     async def _find(self) -> PrimaryInfo | Tenure | None:
         existing = await self._leaser.cluster_id()
         own = self._store.cluster_id
-        self._admitted = not existing or existing == own
+        self._cluster = existing or ""
         if existing and own and existing != own:
             text = '%s: cannot connect, "%s" lease already initialized with different ID: %s; this node belongs to %s, '
             hint = "to have it join that cluster as a replica, stop it and run: litefs cluster reset"

@@ -44,6 +44,12 @@ class Backend:
         self.hanging = False
         self.sessions = 0
 
+    def lost(self) -> None:
+        """The holder is gone without a word: what it still says is not heard."""
+        if self.holder is not None:
+            gone, self.holder = self.holder, FakeLease(self.holder.leaser, f"{self.holder.id}, left over")
+            self.holder.until = gone.until
+
     async def reach(self) -> None:
         """Fail or hang as the test wants it."""
         await trio.lowlevel.checkpoint()
@@ -94,9 +100,15 @@ class FakeLeaser:
         self.hostname = hostname
         self.advertise_url = f"http://{hostname}:20202"
         self.change = trio.Event()
+        self.cut_off = False  # from the backend, only this node
+
+    async def _reach(self) -> None:
+        await self.backend.reach()
+        if self.cut_off:
+            raise LeaseUnavailable("this node cannot reach the backend")
 
     async def primary(self) -> PrimaryInfo | None:
-        await self.backend.reach()
+        await self._reach()
         holder = self.backend.holder
         return PrimaryInfo(holder.leaser.hostname, holder.leaser.advertise_url) if holder else None
 
@@ -109,14 +121,14 @@ class FakeLeaser:
         return self.backend.holder
 
     async def acquire_existing(self, lease_id: str) -> FakeLease:
-        await self.backend.reach()
+        await self._reach()
         if self.backend.holder is None or self.backend.holder.id != lease_id:
             raise LeaseExpired("no such session")
         self.backend.holder = FakeLease(self, lease_id)
         return self.backend.holder
 
     async def cluster_id(self) -> str | None:
-        await self.backend.reach()
+        await self._reach()
         return self.backend.cluster_id
 
     async def set_cluster_id(self, cluster_id: str) -> None:
@@ -246,6 +258,7 @@ class Node:
         number = len(nodes) + 1
         self.leaser = leaser
         self.running = False
+        self.ended = trio.Event()
         self.hanging = False
         self.store = FakeStore(path / leaser.hostname, node_id=number)
         self.role = Role(leaser.hostname, candidate=candidate, events=self.store.events, now=trio.current_time)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,42 +16,12 @@ from litefs.leases import BaseLeaser, LeaseHeld, PrimaryInfo
 from litefs.store.events import Event, PrimaryChangeEvent
 
 from .fakes import Cluster, Node, until
+from .running import messages, run, running
 
 
 @pytest.fixture
 def cluster(tmp_path: Path) -> Cluster:
     return Cluster(tmp_path)
-
-
-def run(test: Callable[[], Awaitable[None]]) -> None:
-    async def limited() -> None:
-        with trio.fail_after(3600):
-            await test()
-
-    trio.run(limited, clock=trio.testing.MockClock(autojump_threshold=0))
-
-
-@asynccontextmanager
-async def running(*nodes: Node) -> AsyncIterator[dict[Node, trio.CancelScope]]:
-    """The nodes' machines at work; cancel a scope to stop one."""
-    scopes: dict[Node, trio.CancelScope] = {}
-
-    async def work(node: Node) -> None:
-        node.running = True
-        with trio.CancelScope() as scopes[node]:
-            await node.machine.run()
-        node.running = False
-
-    async with trio.open_nursery() as nursery:
-        for node in nodes:
-            nursery.start_soon(work, node)
-            await trio.testing.wait_all_tasks_blocked()
-        yield scopes
-        nursery.cancel_scope.cancel()
-
-
-def messages(caplog: pytest.LogCaptureFixture) -> list[str]:
-    return [record.getMessage() for record in caplog.records]
 
 
 @pytest.fixture(autouse=True)
