@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+from contextlib import ExitStack
 
 import click
 import trio
@@ -11,11 +12,12 @@ import trio
 from litefs.cli.access import Access, node_flags
 from litefs.cli.api import NodeAPI
 from litefs.cli.flags import flag, go_command, passed_through, switch
+from litefs.cli.halting import halt_lock
 from litefs.cli.leadership import become_primary
 from litefs.errors import LitefsError
 from litefs.lifecycle import Lifecycle
 from litefs.logging import configure
-from litefs.supervisor import Command, ExecError, Supervisor, describe, signals
+from litefs.supervisor import Command, Supervisor, describe, signals
 
 log = logging.getLogger(__name__)
 
@@ -39,15 +41,14 @@ def command(
 ) -> int:
     """Run a command on a node: litefs run [FLAGS] -- COMMAND...
 
-    Any failure of the command is exit code 1.
+    Exits with the command's code, or 128 and the number of the signal that ended it. With -with-halt-lock-on any
+    failure of the command is exit code 1, as in LiteFS.
     """
     argv = passed_through(ctx) or command
     if not argv:
         raise click.UsageError("no command; put it after --", ctx)
     if promote and with_halt_lock_on:
         raise LitefsError("cannot specify both -promote and -with-halt-lock-on", "the primary needs no halt lock")
-    if with_halt_lock_on:
-        raise LitefsError("-with-halt-lock-on is not available yet", "run the command on the primary")
     configure(debug=v)
     if not v:
         logging.getLogger("litefs").setLevel(logging.WARNING)
@@ -58,14 +59,21 @@ def command(
                 return 0
             if promote:
                 log.info("the node is now primary" if become_primary(node) else "the node is already primary")
-    return trio.run(_supervise, Command(argv))
+    with ExitStack() as stack:
+        if with_halt_lock_on:
+            log.info("acquiring the halt lock of %s", with_halt_lock_on)
+            stack.enter_context(halt_lock(with_halt_lock_on))
+        return trio.run(_supervise, Command(argv), bool(with_halt_lock_on))
 
 
-async def _supervise(command: Command) -> int:
-    """Run the command with our stdin, handing on signals; 0, or 128 and the signal that ended us.
+async def _supervise(command: Command, as_litefs: bool) -> int:
+    """Run the command with our stdin, handing on signals; its exit code, or 128 and the signal that ended us.
+
+    Args:
+        as_litefs: any failure of the command is 1.
 
     Raises:
-        ExecError: it failed.
+        ExecError: it could not be started.
     """
     life, supervisor = Lifecycle(), Supervisor([command])
     received: list[int] = []
@@ -86,5 +94,11 @@ async def _supervise(command: Command) -> int:
     if received:
         return 128 + received[0]
     if supervisor.returncode:
-        raise ExecError(describe(supervisor.returncode))
-    return 0
+        print(f"ERROR: {describe(supervisor.returncode)}", file=sys.stderr)
+    return _exit_code(supervisor.returncode or 0, as_litefs=as_litefs)
+
+
+def _exit_code(returncode: int, *, as_litefs: bool) -> int:
+    if returncode and as_litefs:
+        return 1
+    return returncode if returncode >= 0 else 128 - returncode

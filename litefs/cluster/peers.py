@@ -59,7 +59,7 @@ class Peers:
         method: str,
         url: str,
         path: str,
-        body: bytes = b"",
+        body: wire.Body = b"",
         *,
         timeout: float,
         headers: Mapping[str, str] | None = None,
@@ -71,7 +71,7 @@ class Peers:
             method: of HTTP.
             url: of the peer; only scheme, host and port are used.
             path: with query.
-            body: of the request.
+            body: of the request, or a file that holds it.
             timeout: seconds for all of it.
             headers: sent besides the node's id and the token.
             limit: bytes that the answer may have.
@@ -83,10 +83,10 @@ class Peers:
         fields = {**self._headers, **(headers or {})}
         try:
             with trio.fail_after(timeout):
-                first = wire.post_http1(url, path, body, fields, self._tls, method=method)
+                first = wire.post_http1(url, path, body, fields, self._tls, method=method, patience=timeout)
                 response = await _collect(url, first, limit)
                 if response.status == _OTHER_HTTP_VERSION and url.startswith("http:"):  # never with a token in clear
-                    second = wire.post_http2(url, path, body, fields, method=method)
+                    second = wire.post_http2(url, path, body, fields, method=method, patience=timeout)
                     response = await _collect(url, second, limit)
         except trio.TooSlowError:
             raise StreamError(f"{url} does not answer within {timeout:g} s") from None

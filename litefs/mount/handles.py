@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Callable
 
 import trio
 
@@ -299,3 +300,14 @@ class TextHandle(Handle):
 
     async def read(self, offset: int, size: int) -> bytes:
         return self._data[offset : offset + size]
+
+
+class LockHandle(TextHandle):
+    """``NAME-lock`` while it is held."""
+
+    def __init__(self, let_go: Callable[[], None]) -> None:
+        super().__init__(b"")
+        self._let_go = let_go
+
+    def release(self) -> None:
+        self._let_go()

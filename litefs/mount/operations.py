@@ -14,6 +14,7 @@ import os
 import stat
 import time
 from collections.abc import Callable, Coroutine, Sequence
+from functools import partial
 from typing import Any, ParamSpec, TypeVar
 
 import pyfuse3
@@ -27,6 +28,7 @@ from litefs.mount.handles import (
     FileHandle,
     Handle,
     JournalHandle,
+    LockHandle,
     ShmHandle,
     TextHandle,
     WALHandle,
@@ -333,18 +335,22 @@ class Operations(pyfuse3.Operations):
                 await self._settle(db)
                 return TextHandle(special.position_text(db))
             case Kind.LOCK:
-                return self._open_lock(flags)
+                return await self._open_lock(db, flags)
+
+    async def _open_lock(self, db: Database, flags: int) -> Handle:
+        """Opening it for writing is the request for the halt lock; the primary has nothing to ask for."""
+        if flags & os.O_ACCMODE == os.O_RDONLY or self._store.writable:
+            return TextHandle(b"")
+        if self._store.remote is None:
+            raise OSError(errno.EHOSTUNREACH, "this node is starting")
+        await self._store.remote.open(db)
+        return LockHandle(partial(self._store.remote.close, db))
 
     @staticmethod
     async def _settle(db: Database) -> None:
         """What a program has copied into the file is captured before anyone goes on from there."""
         if db.journal.unsettled and not db.journal.writers:
             await db.journal.settle()
-
-    def _open_lock(self, flags: int) -> Handle:
-        if flags & os.O_ACCMODE != os.O_RDONLY and not self._store.writable:
-            raise OSError(errno.EAGAIN, "writing through the halt lock is not available yet: write on the primary")
-        return TextHandle(b"")
 
     @request
     async def create(
@@ -366,7 +372,9 @@ class Operations(pyfuse3.Operations):
         # On a replica a database may be opened before it has arrived: it is empty and takes no writes until then.
         # (Waiting for it here would keep the directory locked, and with it the one who brings it.)
         if not may_write and kind not in (Kind.DATABASE, Kind.WAL, Kind.SHM):
-            raise ACCESS_DENIED
+            known = self._store.opened(db_name)
+            if kind is not Kind.JOURNAL or known is None or not known.writable:
+                raise ACCESS_DENIED
         if kind is Kind.SUPER:
             _touch(self._store.super_dir / name)
             return
@@ -440,7 +448,8 @@ class Operations(pyfuse3.Operations):
 
     async def _truncate(self, name: str, size: int, own: bool) -> None:
         db_name, kind = split(name)
-        if not own and not self._store.writable and kind is not Kind.SHM:
+        known = self._store.opened(db_name)
+        if not own and not (self._store.writable or (known and known.writable)) and kind is not Kind.SHM:
             raise ACCESS_DENIED
         handle = await self._open(name, os.O_RDWR, own)
         try:
@@ -499,7 +508,7 @@ class Operations(pyfuse3.Operations):
     async def _unlink_database(self, db: Database, own: bool) -> None:
         if own:
             db.remove_files()
-        elif not db.writable:
+        elif not self._store.writable:
             raise ACCESS_DENIED
         else:
             await db.drop()

@@ -17,6 +17,7 @@ from litefs.cluster.halt import Halts
 from litefs.cluster.machine import RoleMachine
 from litefs.cluster.members import Members
 from litefs.cluster.peers import Peers
+from litefs.cluster.remote import RemoteHalts
 from litefs.cluster.role import Role
 from litefs.cluster.status import Status
 from litefs.config import Config
@@ -88,6 +89,7 @@ class Network:
         )
         status = Status(store, role, leaser, self.machine, streams, members, not_ready=not_ready)
         self.halts = Halts(store, role)
+        self.remote = store.remote = RemoteHalts(store, role, self._peers)
         self._role = role
         self._services = Services(
             store,

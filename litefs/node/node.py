@@ -226,6 +226,7 @@ class Node:
         await stack.enter_async_context(self._life.part("http", serve, leave=network.leave, grace=HTTP_GRACE))
         log.info("http server listening on: %s", _url(self.config, listener))
         await stack.enter_async_context(self._life.part("halts", at_once(network.halts.run)))
+        await stack.enter_async_context(self._life.part("remote halts", at_once(network.remote.run)))
         self._situation.begin(self.role, network.primary_done)
         await stack.enter_async_context(
             self._life.part("lease", at_once(network.machine.run), leave=network.machine.leave, grace=LEASE_GRACE)

@@ -226,8 +226,8 @@ class Applier:
     async def _apply(self, database: Database, item: Received) -> None:
         header, trailer = item.header, item.trailer
         reached = Pos(header.max_txid, trailer.post_apply)
-        if header.node_id == self._node_id and database.pos == reached:
-            item.discard()  # our own, from when this node was the primary
+        if header.node_id == self._node_id and await database.came_back(reached):
+            item.discard()  # our own, by way of the primary, or from when this node was that
             return
         path = item.write() if len(item.data) <= INLINE else await trio.to_thread.run_sync(item.write)
         try:

@@ -6,10 +6,12 @@ every transaction. The HTTP/2 side is httpx.
 
 from __future__ import annotations
 
+import os
 import socket
 import ssl
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 from urllib.parse import SplitResult, quote, urlsplit
 
@@ -33,6 +35,30 @@ _MAX_ERROR = 4096
 
 MARK = {"Litefs-Stream": "1"}
 """What a node of our own kind sends with an HTTP/1.1 request for a stream; without it the answer is 426."""
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """A file as the body of a request.
+
+    Attributes:
+        path: of the file.
+        size: in bytes; so much is sent.
+    """
+
+    path: str | os.PathLike[str]
+    size: int
+
+    def __len__(self) -> int:
+        return self.size
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        async with await trio.open_file(self.path, "rb", buffering=0) as file:
+            while piece := await file.read(_RECEIVE):
+                yield piece
+
+
+Body = bytes | Upload
 
 
 class Response(Protocol):
@@ -82,11 +108,12 @@ def split_url(url: str) -> SplitResult:
 async def post_http1(
     url: str,
     path: str,
-    body: bytes,
+    body: Body,
     headers: Mapping[str, str],
     tls: ssl.SSLContext | None = None,
     *,
     method: str = "POST",
+    patience: float = SILENCE,
 ) -> AsyncIterator[Response]:
     """POST, or another method, over HTTP/1.1 on a connection of its own.
 
@@ -94,14 +121,16 @@ async def post_http1(
         url: where to; only scheme, host and port are used.
         tls: how to verify the peer, whose URL must be an https one then; when None, it may be either, and the
             system's default verifies.
+        patience: seconds to wait for the answer to begin.
 
     Raises:
         StreamError: no connection, no answer, or not HTTP.
+        OSError: the file that should be sent cannot be read.
     """
     parts = split_url(url)
     stream = await _connect(parts, tls)
     try:
-        response = _Http1Response(stream, _authority(parts))
+        response = _Http1Response(stream, _authority(parts), patience)
         await response.request(method, path, body, headers)
         yield response
     finally:
@@ -157,7 +186,8 @@ def _reason(error: BaseException) -> str:
 class _Http1Response:
     """One exchange on one connection."""
 
-    def __init__(self, stream: trio.abc.Stream, authority: str) -> None:
+    def __init__(self, stream: trio.abc.Stream, authority: str, patience: float) -> None:
+        self._patience = patience
         self.status = 0
         self.headers: dict[str, str] = {}
         self._stream = stream
@@ -165,18 +195,22 @@ class _Http1Response:
         self._http = h11.Connection(h11.CLIENT)
         self._chunked: ChunkedBody | None = None
 
-    async def request(self, method: str, path: str, body: bytes, headers: Mapping[str, str]) -> None:
+    async def request(self, method: str, path: str, body: Body, headers: Mapping[str, str]) -> None:
         """Send the request and read the head of the answer."""
         fields = [("Host", self._authority), ("Content-Length", str(len(body))), *headers.items()]
         request = h11.Request(method=method, target=path, headers=fields)
-        out = [self._http.send(request), self._http.send(h11.Data(data=body)), self._http.send(h11.EndOfMessage())]
         try:
-            with trio.fail_after(SILENCE):
-                await self._stream.send_all(b"".join(piece for piece in out if piece))
-        except (trio.BrokenResourceError, trio.TooSlowError) as error:
-            # A server may answer (426, 503) and close before it has read everything: look for that answer.
-            if isinstance(error, trio.TooSlowError):
-                raise StreamError("the peer does not read the request") from error
+            if isinstance(body, bytes):
+                await self._send(request, h11.Data(data=body), h11.EndOfMessage())
+            else:
+                await self._send(request)
+                async for piece in body:
+                    await self._send(h11.Data(data=piece))
+                await self._send(h11.EndOfMessage())
+        except trio.BrokenResourceError:
+            pass  # a server may answer (426, 503) and close before it has read everything: look for that answer
+        except h11.LocalProtocolError as error:
+            raise StreamError(f"cannot send the request: {error}") from error
         while True:
             event = await self._event()
             if isinstance(event, h11.Response):
@@ -186,6 +220,14 @@ class _Http1Response:
         self.status = event.status_code
         self.headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in event.headers}
         self._chunked = self._chunked_body()
+
+    async def _send(self, *events: h11.Event) -> None:
+        data = b"".join(self._http.send(event) or b"" for event in events)
+        try:
+            with trio.fail_after(SILENCE):
+                await self._stream.send_all(data)
+        except trio.TooSlowError as error:
+            raise StreamError("the peer does not read the request") from error
 
     async def receive(self) -> bytes | memoryview:
         """See Response."""
@@ -211,10 +253,10 @@ class _Http1Response:
     async def _event(self) -> object:
         try:
             while (event := self._http.next_event()) is h11.NEED_DATA:
-                with trio.fail_after(SILENCE):
+                with trio.fail_after(self._patience):
                     self._http.receive_data(await self._bytes())
         except trio.TooSlowError:
-            raise silent() from None
+            raise silent(self._patience) from None
         except h11.RemoteProtocolError as error:
             raise StreamError(f"the peer broke HTTP/1.1: {error}") from error
         return event
@@ -226,14 +268,20 @@ class _Http1Response:
             raise StreamError(f"connection lost: {_reason(error)}") from error
 
 
-def silent() -> StreamError:
+def silent(seconds: float = SILENCE) -> StreamError:
     """The error for a peer that has not sent anything for too long."""
-    return StreamError(f"nothing received for {SILENCE:.0f} s")
+    return StreamError(f"nothing received for {seconds:.0f} s")
 
 
 @asynccontextmanager
 async def post_http2(
-    url: str, path: str, body: bytes, headers: Mapping[str, str], *, method: str = "POST"
+    url: str,
+    path: str,
+    body: Body,
+    headers: Mapping[str, str],
+    *,
+    method: str = "POST",
+    patience: float = SILENCE,
 ) -> AsyncIterator[Response]:
     """POST, or another method, over HTTP/2 with prior knowledge and without TLS, which is all that Go LiteFS speaks.
 
@@ -246,9 +294,10 @@ async def post_http2(
     if parts.scheme != "http":
         raise StreamError(f"{_authority(parts)} insists on HTTP/2", "nodes with TLS are asked over HTTP/1.1 only")
     base = f"http://{_authority(parts)}"
-    timeout = httpx.Timeout(SILENCE, connect=CONNECT_TIMEOUT)
+    timeout = httpx.Timeout(patience, connect=CONNECT_TIMEOUT, write=SILENCE)
+    fields = {**headers, "Content-Length": str(len(body))}
     async with httpx.AsyncClient(http1=False, http2=True, timeout=timeout, trust_env=False) as client:
-        request = client.build_request(method, base + path, content=body, headers=dict(headers))
+        request = client.build_request(method, base + path, content=body, headers=fields)
         try:
             answer = await client.send(request, stream=True)
         except (httpx.HTTPError, OSError) as error:

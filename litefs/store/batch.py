@@ -98,7 +98,7 @@ async def apply(db: Database, items: Sequence[Small]) -> int:
     """
     if db.store.writable:
         raise ReadOnly("node is primary: it takes no transactions")
-    if db.publisher.in_doubt is not None:
+    if db.publisher.in_doubt is not None or db.writer is not None or db.sending is not None:
         return 0
     plan = _plan(db, items)
     if not plan.items:

@@ -25,7 +25,7 @@ from litefs.errors import DatabaseBusy
 from litefs.live import Busy, Snapshot, indexwatch
 from litefs.live.client import Client
 from litefs.ltx import EMPTY, Pos
-from litefs.store import batch, incoming, pagetable, transaction
+from litefs.store import batch, incoming, pagetable, transaction, writethrough
 from litefs.store.batch import Small
 from litefs.store.content import Content, OpenFile, temporary
 from litefs.store.counters import Counters
@@ -39,6 +39,7 @@ from litefs.store.pagetable import PageTable, Stamp
 from litefs.store.publisher import Captured, Publisher, State
 from litefs.store.transaction import NO_WAL, Change, PageMap, WALPart
 from litefs.store.wal import WAL
+from litefs.store.writethrough import Sending, Writer
 
 if TYPE_CHECKING:
     from litefs.store.store import Store
@@ -87,6 +88,8 @@ class Database:
         self.live = Client(store.client, str(store.mount_dir / name))
         self.live_used = -math.inf  # trio time of the last use of `live`; inf while it is in use
         self.halt: Halt | None = None  # another node is the only writer
+        self.writer: Writer | None = None  # the halt lock of the primary, while applications here hold it
+        self.sending: Sending | None = None  # the transaction that is with the primary
         self.unfinished: Callable[[], Awaitable[None]] | None = None  # brings a half applied transaction to its end
         self.moved = trio.Event()  # set, and replaced, whenever `pos` moves
         self.durable_by_fsync = False  # the writer syncs the WAL itself (synchronous=FULL)
@@ -124,7 +127,12 @@ class Database:
     @property
     def writable(self) -> bool:
         """Whether applications on this node may change it."""
-        return self.store.writable
+        return self.store.writable or (self.writer is not None and self.writer.valid)
+
+    @property
+    def writes_through(self) -> bool:
+        """Whether what applications write goes to the primary first."""
+        return self.writer is not None and not self.store.writable
 
     @property
     def exists(self) -> bool:
@@ -167,6 +175,9 @@ class Database:
             return
         head = self.ltx_header(pages.page_size, commit, part)
         final = self.ltx_dir.file(head.min_txid, head.max_txid)
+        if self.writes_through:
+            await self._write_through(head, change, pages, frames)
+            return
         if pages.size <= transaction.SMALL:
             await self.store.gate.passing()
             self.check_writable()
@@ -187,6 +198,17 @@ class Database:
             temporary.unlink(missing_ok=True)
             raise
         return size
+
+    async def _write_through(
+        self, head: ltx.Header, change: Change, pages: PageMap, frames: tuple[int, int]
+    ) -> None:  # fmt: skip
+        self.check_writable()
+        temporary = self.ltx_dir.temporary()
+        if pages.size <= transaction.SMALL:
+            size = transaction.write_small(temporary, head, change)
+        else:
+            size = await trio.to_thread.run_sync(transaction.write_large, temporary, head, change, pages)
+        await writethrough.commit(self, head, change, temporary, size, frames)
 
     def check_writable(self) -> None:
         """Whether a transaction of an application may be captured.
@@ -218,9 +240,19 @@ class Database:
         )
 
     def captured(
-        self, head: ltx.Header, change: Change, size: int, *, frames: tuple[int, int] = (0, 0), durable: bool = False
+        self,
+        head: ltx.Header,
+        change: Change,
+        size: int,
+        *,
+        frames: tuple[int, int] = (0, 0),
+        durable: bool = False,
+        sure: bool = False,
     ) -> None:
         """The transaction's LTX file is in place: move the position.
+
+        Args:
+            sure: it counts, whether or not this node may write by now.
 
         Raises:
             OSError: EROFS when the time of the lease ran out while it was captured; it is taken back, with its file.
@@ -236,7 +268,8 @@ class Database:
         self.publisher.add(Captured(self.state, before, *frames, undo, accepted=not in_doubt, durable=durable))
         if durable:
             self._synced = max(self._synced, head.max_txid) if self._synced == head.max_txid - 1 else self._synced
-        self._confirm()
+        if not sure:
+            self._confirm()
         self.position_moved()
         if len(self.publisher):
             self.store.pending(self)
@@ -469,6 +502,8 @@ class Database:
             DatabaseBusy: applications kept the database locked.
             OSError: the disk failed.
         """
+        if not local and header.node_id != self.store.node_id:
+            self._stop_writing()
         async with self.incoming:
             await self._finish()
             if content is not None:
@@ -487,9 +522,19 @@ class Database:
         Raises:
             PositionMismatch, ReadOnly, DatabaseBusy, OSError: as `apply_ltx`; none was applied.
         """
+        self._stop_writing()
         async with self.incoming:
             await self._finish()
             return await batch.apply(self, items)
+
+    def _stop_writing(self) -> None:
+        """The primary has a transaction of another node: then this one cannot have the halt lock any more."""
+        if self.writer is not None and self.writer.valid:
+            self.writer.end("the primary has a transaction that is not of this node")
+
+    async def came_back(self, pos: Pos) -> bool:
+        """Whether a transaction of this node that its primary sends is here already, see `writethrough.came_back`."""
+        return await writethrough.came_back(self, pos)
 
     async def import_database(self, source: Path) -> Pos:
         """Replace the content by that of a SQLite file, as one transaction; the new position.
@@ -637,6 +682,8 @@ class Database:
         """
         await self.store.gate.passing()
         self.check_writable()
+        if self.writes_through:
+            raise OSError(errno.EROFS, "a database can only be deleted on the primary")
         head = self.ltx_header(self.state.page_size, 0)
         change = Change(post_apply=EMPTY, is_wal=False)
         size = transaction.write_small(self.ltx_dir.file(head.min_txid, head.max_txid), head, change)

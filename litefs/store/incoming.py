@@ -103,7 +103,8 @@ async def apply(db: Database, incoming: Incoming) -> Pos:
     if head.is_snapshot:
         await trio.to_thread.run_sync(sync_file, incoming.path)
     keeping = Keeping(db, incoming) if head.is_snapshot else None
-    quick = not (incoming.local or head.is_snapshot or db.publisher.in_doubt)
+    writing = db.writer is not None or db.sending is not None
+    quick = not (incoming.local or head.is_snapshot or db.publisher.in_doubt or writing)
     if quick:
         place(db, incoming)  # nobody else can move the position of a replica: no need to ask under the lock
 

@@ -30,7 +30,7 @@ from litefs import ltx
 from litefs.errors import FormatError
 from litefs.sqlite.header import MAGIC
 from litefs.sqlite.journal import HEADER_SIZE, JournalHeader
-from litefs.store import transaction
+from litefs.store import transaction, writethrough
 from litefs.store.ltxsync import sync_file
 from litefs.store.sqlitefile import committed_size, is_complete
 from litefs.store.transaction import Change, PageMap
@@ -270,6 +270,9 @@ class Journal:
         await self._db.store.gate.passing()
         prepared, self._prepared = self._prepared, None
         if prepared is not None and self._still_good(prepared):
+            if self._db.writes_through:
+                await writethrough.commit(self._db, prepared.head, prepared.change, prepared.path, prepared.size)
+                return
             try:
                 self._db.check_writable()
             except OSError:

@@ -10,6 +10,7 @@ import time
 from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Protocol
 
 import trio
 
@@ -46,6 +47,16 @@ def clock() -> float:
     return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
+class Remote(Protocol):
+    """The halt lock of databases whose primary is another node (`litefs.cluster.remote`)."""
+
+    async def open(self, db: Database) -> None:
+        """Returns once applications here may write. Raises OSError."""
+
+    def close(self, db: Database) -> None:
+        """One of those who opened it is gone."""
+
+
 class Store:
     """The data directory of a node.
 
@@ -80,6 +91,7 @@ class Store:
         self._writable = False
         self._writable_until = math.inf
         self.gate = Gate()
+        self.remote: Remote | None = None
         self.events = EventHub()
         self.subscriptions = Subscriptions()
         self.directories: set[Database] = set()  # with entries that are not durable yet

@@ -9,6 +9,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
+from litefs.sqlite.locks import try_lock
+
 RUN = [sys.executable, "-c", "import sys; from litefs.cli import main; sys.exit(main())", "run"]
 
 
@@ -52,12 +54,12 @@ def node():
     ("command", "code", "said"),
     [
         (["true"], 0, ""),
-        (["sh", "-c", "exit 3"], 1, "ERROR: exit status 3\n"),
-        (["sh", "-c", "kill -9 $$"], 1, "ERROR: signal: SIGKILL\n"),
+        (["sh", "-c", "exit 3"], 3, "ERROR: exit status 3\n"),
+        (["sh", "-c", "kill -9 $$"], 137, "ERROR: signal: SIGKILL\n"),
         (["/no/such/program"], 1, "ERROR: cannot execute /no/such/program: No such file or directory"),
     ],
 )
-def test_the_code_of_the_command_is_not_passed_on(command, code, said):
+def test_the_code_of_the_command_is_passed_on(command, code, said):
     done = run("--", *command)
     assert done.returncode == code
     assert done.stderr.startswith(said) if said else not done.stderr
@@ -73,7 +75,6 @@ def test_usage():
     assert (done.returncode, done.stdout) == (2, "")
     assert "no command" in done.stderr
     assert "cannot specify both" in run("-promote", "-with-halt-lock-on", "/x", "--", "true").stderr
-    assert "not available" in run("-with-halt-lock-on", "/x", "--", "true").stderr
 
 
 def test_if_candidate(node):
@@ -117,3 +118,31 @@ def test_a_signal_reaches_the_command():
     process.send_signal(signal.SIGTERM)
     assert process.communicate(timeout=20)[0] == "got\n"
     assert process.returncode == 128 + signal.SIGTERM
+
+
+def test_a_halt_lock_that_cannot_be_had(tmp_path):
+    done = run("-with-halt-lock-on", str(tmp_path / "none"), "--", "true")
+    assert (done.returncode, done.stderr) == (1, f"ERROR: database does not exist: {tmp_path}/none\n")
+    (tmp_path / "plain").touch()  # not in a mount
+    done = run("-with-halt-lock-on", str(tmp_path / "plain"), "--", "echo", "here")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "is the path that of a database in a litefs mount?" in done.stderr
+
+
+def test_the_halt_lock_lasts_as_long_as_the_command(tmp_path):
+    (tmp_path / "db").touch()
+    lock = tmp_path / "db-lock"
+    lock.touch()
+    with open(lock, "r+b") as file:
+        started = subprocess.Popen(
+            [*RUN, "-with-halt-lock-on", str(tmp_path / "db"), "--", "sh", "-c", "echo up; read line; exit 3"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        assert started.stdout.readline() == "up\n"
+        assert not try_lock(file.fileno(), 72, exclusive=True)
+        _, said = started.communicate("go on\n", timeout=20)
+        assert try_lock(file.fileno(), 72, exclusive=True)
+    assert (started.returncode, said) == (1, "ERROR: exit status 3\n")

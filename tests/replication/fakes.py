@@ -128,6 +128,10 @@ class FakeDatabase:
 
     # -- as a replica
 
+    async def came_back(self, pos: Pos) -> bool:
+        """Whether a transaction of this node is here already."""
+        return self.pos == pos
+
     async def apply_batch(self, items: Sequence[Small]) -> int:
         """Replay the first file that is no snapshot."""
         item = items[0]
