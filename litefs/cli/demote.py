@@ -8,7 +8,7 @@ import time
 import click
 
 from litefs.cli.access import Access, node_flags
-from litefs.cli.api import APIError, NodeAPI
+from litefs.cli.api import APIError, NodeAPI, NotFound
 from litefs.cli.flags import flag, go_command
 from litefs.cli.leadership import step_down
 from litefs.cli.survey import ask, survey
@@ -35,7 +35,11 @@ def command(target: str, access: Access) -> int:
         raise APIError(f"{here.name} is not primary", f"{primary}; name the primary with -url")
     node_id = _id(access, target) if target else ""
     with NodeAPI(access) as node:
-        successor = step_down(node, node_id)
+        try:
+            successor = step_down(node, node_id)
+        except NotFound:
+            hint = "make another node primary: litefs promote -target NODE"
+            raise APIError(f"{here.name} is a node of LiteFS, which does not step down on request", hint) from None
     took = duration(time.monotonic() - started)
     if not successor:
         click.echo(f"{here.name} is no longer primary, after {took}; no other node has taken over", err=True)

@@ -225,6 +225,10 @@ def test_demote(cluster: tuple[FakeNode, ...], capsys: pytest.CaptureFixture[str
     a.on["/demote"] = lambda query: (500, b"cannot demote: no candidate\n")
     assert cli.main(["demote", "-url", a.url]) == 1
     assert "cannot demote: no candidate" in capsys.readouterr().err
+    del a.on["/demote"]
+    a.info["isPrimary"] = True
+    assert cli.main(["demote", "-url", a.url]) == 1
+    assert "a is a node of LiteFS" in capsys.readouterr().err
 
 
 def test_nobody_takes_over(

@@ -57,6 +57,15 @@ def test_what_the_token_guards(node: FakeNode, http: httpx.Client, caplog: pytes
     assert "s3cret" not in repr(node.services)
 
 
+def test_less_may_be_open(node: FakeNode, make_server: Callable[..., Server]) -> None:
+    node.services.token, node.services.exempt = "s3cret", ("/livez",)
+    server = make_server(build(node.services), closing=node.services.closing)
+    with server.http1() as http:
+        codes = [http.get(path).status_code for path in ("/livez", "/readyz", "/metrics", "/info", "/nothing")]
+        assert codes == [200, 401, 401, 401, 404]
+        assert http.get("/info", headers={"Authorization": "Bearer s3cret"}).status_code == 200
+
+
 def test_the_warning(caplog: pytest.LogCaptureFixture) -> None:
     warn_if_open("token", False, ":20202")
     warn_if_open("", True, "127.0.0.1:20202")
