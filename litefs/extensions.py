@@ -97,7 +97,11 @@ class ExecPolicy:
 
 
 class Service(Protocol):
-    """A part of a node that lives as long as the node does."""
+    """A part of a node that lives as long as the node does.
+
+    It is cancelled when the node stops. One that wants to be asked first also has ``async def leave(ended)``, which
+    lets ``run`` come to its end and then waits for the event ``ended``, and may have ``grace``, the seconds for that.
+    """
 
     async def run(self, node: RunningNode, *, task_status: trio.TaskStatus[None]) -> None:
         """Work until cancelled; call ``task_status.started()`` when ready."""

@@ -83,8 +83,8 @@ def _proxy(proxy: Tree, plugins: Plugins) -> Iterator[Problem]:
     if proxy["type"] not in plugins.proxies:
         yield unknown_type("proxy", proxy["type"], sorted(plugins.proxies))
     if not proxy["db"]:
-        yield Problem(("proxy", "db"), "proxy database name required")
+        yield Problem(("proxy", "db"), "proxy database name required", exit_code=1)
     if not proxy["addr"]:
-        yield Problem(("proxy", "addr"), "proxy bind address required")
+        yield Problem(("proxy", "addr"), "proxy bind address required", exit_code=1)
     else:
         yield from _address(("proxy", "addr"), proxy["addr"])

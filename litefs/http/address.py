@@ -20,8 +20,12 @@ class ListenError(LitefsError):
     """The address cannot be listened on."""
 
 
-def bind(address: str) -> socket.socket:
+def bind(address: str, key: str = "http.addr") -> socket.socket:
     """A listening TCP socket for ``:20202``, ``host:port`` or ``[::1]:port``; without a host, for IPv4 and IPv6 alike.
+
+    Args:
+        address: where to listen.
+        key: of litefs.yml, for the error.
 
     Raises:
         ConfigError: the address is malformed or its host unknown.
@@ -34,7 +38,7 @@ def bind(address: str) -> socket.socket:
         family, target = _resolve(address, host, port)
         return socket.create_server(target, family=family, backlog=BACKLOG)
     except OSError as error:
-        raise ListenError(f"cannot listen on {address}: {_reason(error)}", _hint(error)) from error
+        raise ListenError(f"cannot listen on {address}: {_reason(error)}", _hint(error, key)) from error
 
 
 def is_loopback(listener: socket.socket) -> bool:
@@ -64,7 +68,7 @@ def _reason(error: OSError) -> str:
     return os.strerror(error.errno).lower() if error.errno else str(error)
 
 
-def _hint(error: OSError) -> str:
+def _hint(error: OSError, key: str) -> str:
     if error.errno == errno.EADDRINUSE:
-        return "stop the process that uses it, or set http.addr"
+        return f"stop the process that uses it, or set {key}"
     return ""

@@ -44,6 +44,7 @@ log = logging.getLogger(__name__)
 LEASE_GRACE = 20.0  # seconds to hand the lease over; each step of it has a limit of its own
 HTTP_GRACE = 2.0  # seconds for requests under way, and for a connection that is busy with a stream's last frames
 MOUNT_GRACE = 1.0  # seconds for applications' requests under way, once no path leads to the mount any more
+SERVICE_GRACE = 5.0  # seconds for a plugin's service that wants to leave in an orderly way
 STORE_GRACE = 60.0  # seconds to leave the databases as they should lie on disk; if they end, the next start does it
 PROMOTE_LIMIT = 30.0  # seconds for a take-over at start, from the primary's consent on
 
@@ -234,7 +235,9 @@ class Node:
         return network.machine
 
     async def _serve(self, stack: AsyncExitStack, name: str, service: Service) -> None:
-        await stack.enter_async_context(self._life.part(name, partial(service.run, self)))
+        leave, grace = getattr(service, "leave", None), getattr(service, "grace", SERVICE_GRACE)
+        part = self._life.part(name, partial(service.run, self), leave=leave, grace=grace)
+        await stack.enter_async_context(part)
 
     async def _join(self, machine: RoleMachine) -> None:
         """Wait until this node is primary or has caught up with one; take over if that is wanted."""

@@ -1,0 +1,130 @@
+"""Serves one client connection, request after request."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from litefs_proxy_fly import answers, bodies, cookies
+from litefs_proxy_fly.answers import Answer
+from litefs_proxy_fly.bodies import BadBody
+from litefs_proxy_fly.client import DRAIN_MOST, Client, ClientGone, Phase
+from litefs_proxy_fly.exchange import Exchange
+from litefs_proxy_fly.heads import BadRequest, BadResponse, Request, Response
+from litefs_proxy_fly.rules import Forward, Rules
+from litefs_proxy_fly.upstream import Pool, UpstreamError
+
+if TYPE_CHECKING:
+    from litefs_proxy_fly.server import Server
+
+log = logging.getLogger(__name__)
+
+
+class Connection:
+    """One client and what it asks for."""
+
+    def __init__(self, server: Server, client: Client, rules: Rules, pool: Pool) -> None:
+        self._server = server
+        self._client = client
+        self._rules = rules
+        self._pool = pool
+        self._host = pool.name.encode()
+
+    async def run(self) -> None:
+        """Serve it until it ends.  Raises nothing but Cancelled."""
+        client = self._client
+        try:
+            with client.scope:
+                while await self._one():
+                    client.rest()
+                    if self._server.closing:
+                        return
+            if client.scope.cancelled_caught:
+                await self._too_late()
+        except (ClientGone, OSError):
+            pass
+        except Exception:
+            log.exception("proxy: a connection was closed because of an unexpected error")
+        finally:
+            client.sock.close()
+
+    async def _too_late(self) -> None:
+        """A time limit has passed; the client is told so if that is still possible."""
+        client = self._client
+        if client.phase is Phase.HEADER and client.data:
+            answer = answers.error(408, "the request's header took too long")
+        elif client.phase is not Phase.EXCHANGE or client.started:
+            return
+        elif client.reading:
+            answer = answers.error(408, "the request took too long")
+        else:
+            answer = answers.error(504, "the application took too long")
+        await client.send(answer.encode(keep_alive=False))
+        await client.linger()
+
+    async def _one(self) -> bool:
+        """Serve one request; whether the connection goes on."""
+        try:
+            request = await self._client.request(self._host)
+            if request is None:
+                return False
+            verdict = self._rules.now(request) or await self._rules.later(request)
+            if isinstance(verdict, Forward):
+                return await self._forward(request, verdict)
+            return await self._answer(request, verdict)
+        except (BadRequest, BadBody) as error:
+            return await self._refuse(error)
+
+    # ------------------------------------------------------------------------------------------ without the application
+
+    async def _answer(self, request: Request, answer: Answer) -> bool:
+        body = bodies.reader(request.length)
+        # A client that waits for 100 (Continue) is to send nothing; a big body is not worth reading.
+        keep_alive = request.keep_alive and not self._server.closing and not request.expects
+        keep_alive = keep_alive and request.length <= DRAIN_MOST and await self._client.drain(body)
+        encoded = answer.encode(keep_alive=keep_alive, head=request.method == b"HEAD", http10=request.http10)
+        await self._client.send(encoded)
+        if not keep_alive:
+            await self._client.linger()
+        return keep_alive
+
+    async def _refuse(self, error: BadRequest | BadBody) -> bool:
+        if self._client.started:
+            return False
+        status = error.status if isinstance(error, BadRequest) else 400
+        await self._client.send(Answer(status, str(error)).encode(keep_alive=False))
+        await self._client.linger()
+        return False
+
+    # --------------------------------------------------------------------------------------------- with the application
+
+    async def _forward(self, request: Request, verdict: Forward) -> bool:
+        async def extra(response: Response) -> bytes:
+            """Where the position is taken: the application has done its work by now."""
+            if not verdict.cookie:
+                return b""
+            txid = await self._rules.position()
+            return cookies.header(txid) if txid is not None else b""
+
+        keep_alive = request.keep_alive and not self._server.closing
+        exchange = Exchange(self._client, request, self._pool, keep_alive=keep_alive, extra=extra)
+        try:
+            go_on = await exchange.run()
+        except (UpstreamError, BadResponse) as error:
+            log.warning("proxy: %s %s: %s", request.method.decode(), request.target.decode(errors="replace"), error)
+            if self._client.started:
+                return False
+            return await self._failed(request, str(error))
+        if not go_on and self._client.phase is Phase.EXCHANGE:
+            await self._client.linger()
+        return go_on
+
+    async def _failed(self, request: Request, reason: str) -> bool:
+        # The body may be half read, so where the next request begins is known only if there was none.
+        keep_alive = request.keep_alive and request.length == 0 and not self._server.closing
+        answer = answers.error(502, reason)
+        encoded = answer.encode(keep_alive=keep_alive, head=request.method == b"HEAD", http10=request.http10)
+        await self._client.send(encoded)
+        if not keep_alive:
+            await self._client.linger()
+        return keep_alive

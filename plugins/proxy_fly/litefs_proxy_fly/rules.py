@@ -1,0 +1,137 @@
+"""What happens to a request: the decisions of LiteFS's proxy, in its order."""
+
+from __future__ import annotations
+
+import logging
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeVar
+
+import trio
+
+from litefs.errors import DatabaseNotFound
+from litefs_proxy_fly import answers, cookies
+from litefs_proxy_fly.answers import Answer
+from litefs_proxy_fly.globs import Globs, path_of
+from litefs_proxy_fly.heads import Request
+
+if TYPE_CHECKING:
+    from litefs.cluster.role import Role
+    from litefs.config import ProxyConfig
+    from litefs.store.database import Database
+    from litefs.store.store import Store
+
+log = logging.getLogger(__name__)
+
+HEALTH = b"/litefs/health"
+POSITION_LIMIT = 5.0  # seconds that a read waits for the position its client has seen
+WRITABLE_CHECK = 0.02  # seconds between looks whether a primary may write again, as in the middle of a hand-over
+
+
+@dataclass(frozen=True, slots=True)
+class Forward:
+    """The application here gets the request.
+
+    Args:
+        cookie: whether the client is told the position afterwards.
+    """
+
+    cookie: bool
+
+
+Verdict = Forward | Answer
+V = TypeVar("V", Forward, Answer)
+
+PLAIN = Forward(cookie=False)
+WITH_COOKIE = Forward(cookie=True)
+
+
+class Rules:
+    """Decides about requests."""
+
+    def __init__(self, config: ProxyConfig, store: Store, role: Role) -> None:
+        self._store = store
+        self._role = role
+        self._name = config.db
+        self._passthrough = Globs(config.passthrough)
+        self._always_forward = Globs(config.always_forward)
+        self._max_lag = config.max_lag * 1000 or math.inf
+        self._redirect_timeout = config.primary_redirect_timeout
+        self._debug = config.debug
+
+    def now(self, request: Request) -> Verdict | None:
+        """The decision, where none has to be waited for.  Raises BadRequest."""
+        path = path_of(request.target)
+        if self._passthrough.match(path):
+            return self._say(request, "matches passthrough expression, proxying to target", PLAIN)
+        if path == HEALTH and request.method == b"GET":
+            return self._health(request)
+        if request.is_read and not self._always_forward.match(path):
+            if not cookies.position(request.cookies):
+                return self._say(request, "no client txid, proxying to target", PLAIN)
+            return None
+        return self._write(request)
+
+    async def later(self, request: Request) -> Verdict:
+        """The decision about a request for which there was none yet."""
+        if request.is_read and not self._always_forward.match(path_of(request.target)):
+            return await self._read(request)
+        with trio.move_on_after(self._redirect_timeout):
+            while (verdict := self._write(request)) is None:
+                await self._role_or_right_changes()
+            return verdict
+        return self._say(request, "no primary available, returning 503", answers.NO_PRIMARY)
+
+    async def position(self) -> int | None:
+        """TXID of the database; None where it does not exist."""
+        db = self._store.opened(self._name) or await self._database()
+        return db.pos.txid if db is not None else None
+
+    # --------------------------------------------------------------------------------------------------------- kinds
+
+    def _health(self, request: Request) -> Answer:
+        if (lag := self._role.lag_ms() or 0) > self._max_lag:
+            return self._say(request, f"replication lag of {lag} ms exceeds the maximum", answers.LAGGING)
+        return answers.HEALTHY
+
+    async def _read(self, request: Request) -> Verdict:
+        wanted = cookies.position(request.cookies)
+        db = await self._database()
+        if db is None:
+            return self._say(request, f'no database "{self._name}", proxying to target', PLAIN)
+        if await db.wait_position(wanted, POSITION_LIMIT):
+            return self._say(request, f"at txid {db.pos.txid:016x}, proxying to target", PLAIN)
+        return self._say(request, f"at txid {db.pos.txid:016x}, requires {wanted:016x}, proxy timeout", answers.STALE)
+
+    def _write(self, request: Request) -> Verdict | None:
+        """None while there is no primary, or this one may not write at the moment."""
+        role = self._role
+        if role.is_primary:
+            if not self._store.writable:
+                return None
+            return self._say(request, "node is primary, proxying to target", PLAIN if request.is_read else WITH_COOKIE)
+        primary = role.primary
+        if primary is None or not (primary.hostname.isprintable() and primary.hostname.isascii()):
+            return None
+        return self._say(request, f"primary is {primary.hostname}, replaying", answers.replay(primary.hostname))
+
+    # ------------------------------------------------------------------------------------------------------- waiting
+
+    async def _role_or_right_changes(self) -> None:
+        """Return when the role has changed.  When this primary may write again is told by nobody: looked for."""
+        with trio.move_on_after(WRITABLE_CHECK if self._role.is_primary else math.inf):
+            await self._role.wait_change()
+
+    async def _database(self) -> Database | None:
+        try:
+            return await self._store.database(self._name)
+        except DatabaseNotFound:
+            return None
+        except OSError as error:
+            log.error("proxy: %s: cannot be used: %s", self._name, error)
+            return None
+
+    def _say(self, request: Request, why: str, verdict: V) -> V:
+        if self._debug:
+            log.info("proxy: %s %s: %s", request.method.decode(), request.target.decode(errors="replace"), why)
+        return verdict

@@ -1,0 +1,59 @@
+"""The proxy as a part of a node."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+import trio
+
+from litefs.config import ProxyConfig
+from litefs.extensions import RunningNode
+from litefs.http.address import bind
+
+if TYPE_CHECKING:
+    from litefs_proxy_fly.server import Server
+
+log = logging.getLogger(__name__)
+
+
+class FlyProxy:
+    """Forwards HTTP requests to the application, or sends them to the primary, as LiteFS's proxy does.
+
+    Args:
+        config: the ``proxy`` section.
+        target: host and port of the application.
+    """
+
+    grace = 5.0  # seconds that requests under way get when the node stops
+
+    def __init__(self, config: ProxyConfig, target: tuple[str, int]) -> None:
+        self._config = config
+        self._target = target
+        self._server: Server | None = None
+
+    async def run(self, node: RunningNode, *, task_status: trio.TaskStatus[None]) -> None:
+        """Serve until cancelled.  Raises ListenError where the address cannot be used."""
+        from litefs_proxy_fly.client import Limits  # late: the node has its mount by now, see __init__
+        from litefs_proxy_fly.rules import Rules
+        from litefs_proxy_fly.server import Server
+        from litefs_proxy_fly.upstream import Pool
+
+        config = self._config
+        limits = Limits(
+            read=config.read_timeout,
+            header=config.read_header_timeout,
+            write=config.write_timeout,
+            idle=config.idle_timeout,
+        )
+        listener = bind(config.addr, "proxy.addr")
+        self._server = Server(listener, Rules(config, node.store, node.role), Pool(*self._target), limits)
+        host, port = listener.getsockname()[:2]
+        log.info("proxy server listening on: http://%s:%d", f"[{host}]" if ":" in host else host, port)
+        await self._server.run(task_status=task_status)
+
+    async def leave(self, ended: trio.Event) -> None:
+        """Close the listener, then let the requests under way end."""
+        if self._server is not None:
+            self._server.close()
+        await ended.wait()
