@@ -12,7 +12,7 @@ from litefs.testing.backup_conformance import BackupConformance
 from litefs.testing.backups import History, MemoryBackup
 from litefs.testing.conformance import LeaseConformance
 from litefs.testing.fakes import FakeLease, FakeLeaser, SharedLease
-from litefs.testing.settings import backup_config, lease_config, node_info
+from litefs.testing.settings import backup_config, lease_config, node_info, proxy_config
 
 __all__ = [
     "BackupConformance",
@@ -25,4 +25,5 @@ __all__ = [
     "backup_config",
     "lease_config",
     "node_info",
+    "proxy_config",
 ]

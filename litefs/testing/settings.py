@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NoReturn
 
 import yaml
 
-from litefs.config import BackupConfig, LeaseConfig, loads
+from litefs.config import BackupConfig, LeaseConfig, ProxyConfig, loads
 from litefs.hookspecs import hookimpl
 from litefs.leases import Leaser, LeaserSpec, NodeInfo
 from litefs.plugins import BUILTIN, Plugin, Plugins
@@ -43,6 +43,13 @@ def backup_config(plugin: object, backup: dict[str, Any]) -> BackupConfig:
     plugins = Plugins([BUILTIN, Plugin("a lease", _AnyLease()), Plugin("plugin under test", plugin)])
     text = yaml.safe_dump({"lease": {"type": "any"}, "backup": backup})
     return loads(text, False, plugins=plugins, environment={}).backup
+
+
+def proxy_config(plugin: object, proxy: dict[str, Any]) -> ProxyConfig:
+    """The `proxy` section as the plugin's factory gets it; arguments and errors as for `lease_config`."""
+    plugins = Plugins([BUILTIN, Plugin("a lease", _AnyLease()), Plugin("plugin under test", plugin)])
+    text = yaml.safe_dump({"lease": {"type": "any"}, "proxy": proxy})
+    return loads(text, False, plugins=plugins, environment={}).proxy
 
 
 def node_info(hostname: str = "node", http_port: int = 20202) -> NodeInfo:

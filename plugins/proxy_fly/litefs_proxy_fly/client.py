@@ -14,7 +14,7 @@ from litefs_proxy_fly import sockets
 from litefs_proxy_fly.bodies import Body
 from litefs_proxy_fly.heads import HEAD_END, MAX_REQUEST_HEAD, BadRequest, Request, hopeless, parse_request
 
-LINGER = 2.0  # seconds that a client has to read a last answer while what it still sends is thrown away
+LINGER = 1.0  # seconds that a client has to read a last answer while what it still sends is thrown away
 DRAIN_MOST = 256 << 10  # bytes of a body that nobody wants, read so that the connection can go on
 DRAIN_LIMIT = 5.0  # seconds for that
 
@@ -178,7 +178,12 @@ class Client:
         if now >= self.deadline or (self.phase is Phase.EXCHANGE and sockets.is_reset(self.sock)):
             self.scope.cancel()
 
+    @property
+    def idle(self) -> bool:
+        """Whether nothing of a request has come."""
+        return self.phase is Phase.IDLE or (self.phase is Phase.HEADER and not self.data)
+
     def leave(self) -> None:
-        """The proxy stops: end the connection if nothing is under way."""
-        if self.phase is Phase.IDLE or (self.phase is Phase.HEADER and not self.data):
+        """End the connection if nothing is under way."""
+        if self.idle:
             self.scope.cancel()

@@ -24,16 +24,21 @@ _SHORT = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 class Server:
     """The proxy on a listening socket.
 
+    Args:
+        most: connections at a time; the others wait in the kernel until one ends.
+
     Attributes:
         closing: whether it takes no more requests.
     """
 
-    def __init__(self, listener: socket.socket, rules: Rules, pool: Pool, limits: Limits) -> None:
+    def __init__(self, listener: socket.socket, rules: Rules, pool: Pool, limits: Limits, most: int) -> None:
         self._listener = listener
         self._rules = rules
         self._pool = pool
         self._limits = limits
-        self._clients: set[Client] = set()
+        self._most = most
+        self._clients: dict[Client, None] = {}  # in the order in which they came
+        self._left = trio.Event()  # set, and replaced, when one ends
         self._accepting = trio.CancelScope()
         self.closing = False
 
@@ -60,6 +65,7 @@ class Server:
         self._listener.setblocking(False)
         while True:
             await trio.lowlevel.wait_readable(self._listener)
+            await self._room()
             try:
                 sock, _ = self._listener.accept()
             except OSError as error:
@@ -69,6 +75,17 @@ class Server:
                 continue  # otherwise: the client has left already
             connections.start_soon(self._serve, sock)
 
+    async def _room(self) -> None:
+        """Wait until one more connection is allowed; what has been idle for longest makes room."""
+        if len(self._clients) < self._most:
+            return
+        log.warning("proxy: %d connections are open, no more are accepted for now", len(self._clients))
+        while len(self._clients) >= self._most:
+            idle = min((each for each in self._clients if each.idle), key=lambda each: each.deadline, default=None)
+            if idle is not None:
+                idle.leave()
+            await self._left.wait()
+
     async def _serve(self, sock: socket.socket) -> None:
         with sock:
             try:
@@ -76,11 +93,13 @@ class Server:
             except OSError:
                 return
             client = Client(sock, self._limits)
-            self._clients.add(client)
+            self._clients[client] = None
             try:
                 await Connection(self, client, self._rules, self._pool).run()
             finally:
-                self._clients.discard(client)
+                del self._clients[client]
+                self._left.set()
+                self._left = trio.Event()
 
     async def _watch(self) -> None:
         """Time limits: one look at all connections costs less than a timer for each request."""

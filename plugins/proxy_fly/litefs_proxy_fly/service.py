@@ -34,7 +34,8 @@ class FlyProxy:
 
     async def run(self, node: RunningNode, *, task_status: trio.TaskStatus[None]) -> None:
         """Serve until cancelled.  Raises ListenError where the address cannot be used."""
-        from litefs_proxy_fly.client import Limits  # late: the node has its mount by now, see __init__
+        from litefs_proxy_fly.client import Limits  # late: the node has its mount by now
+        from litefs_proxy_fly.files import connections_allowed
         from litefs_proxy_fly.rules import Rules
         from litefs_proxy_fly.server import Server
         from litefs_proxy_fly.upstream import Pool
@@ -47,7 +48,8 @@ class FlyProxy:
             idle=config.idle_timeout,
         )
         listener = bind(config.addr, "proxy.addr")
-        self._server = Server(listener, Rules(config, node.store, node.role), Pool(*self._target), limits)
+        rules = Rules(config, node.store, node.role)
+        self._server = Server(listener, rules, Pool(*self._target), limits, connections_allowed())
         host, port = listener.getsockname()[:2]
         log.info("proxy server listening on: http://%s:%d", f"[{host}]" if ":" in host else host, port)
         await self._server.run(task_status=task_status)
