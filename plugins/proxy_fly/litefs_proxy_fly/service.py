@@ -35,7 +35,7 @@ class FlyProxy:
     async def run(self, node: RunningNode, *, task_status: trio.TaskStatus[None]) -> None:
         """Serve until cancelled.  Raises ListenError where the address cannot be used."""
         from litefs_proxy_fly.client import Limits  # late: the node has its mount by now
-        from litefs_proxy_fly.files import connections_allowed
+        from litefs_proxy_fly.descriptors import connections_allowed
         from litefs_proxy_fly.rules import Rules
         from litefs_proxy_fly.server import Server
         from litefs_proxy_fly.upstream import Pool

@@ -15,7 +15,6 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import make_node as make_node
 from tests.support.nodes import Node, free_port
 from tests.support.waiting import wait_for
 
