@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 import trio
 
 from litefs.backup.client import BackupClient
-from litefs.backup.session import Session
 from litefs.errors import LitefsError, ReadOnly
 
 if TYPE_CHECKING:
+    from litefs.backup.session import Session
     from litefs.extensions import RunningNode
     from litefs.store import Store
 
@@ -80,9 +81,11 @@ class BackupService:
                 await client.aclose()
 
     async def _keep_trying(self, client: BackupClient, store: Store) -> None:
+        # Only now: what sends and restores need not be there before the mount.
+        module = await trio.to_thread.run_sync(import_module, "litefs.backup.session")
         delay = FIRST_DELAY
         while True:
-            session = Session(store, client, on_mismatch=self._on_mismatch, troubles=self.troubles)
+            session: Session = module.Session(store, client, on_mismatch=self._on_mismatch, troubles=self.troubles)
             error = await self._run(session)
             if session.in_step.is_set():
                 delay = FIRST_DELAY

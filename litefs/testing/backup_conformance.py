@@ -33,10 +33,12 @@ class BackupConformance:
     Attributes:
         limit: seconds that one check may take.
         long_history: transactions of the longest history.
+        fences: of two nodes that believe to be primary, the backup takes files of the later one only.
     """
 
     limit = 120.0
     long_history = 300
+    fences = False
 
     # ---------------------------------------------------------------------------------------- what authors override
 
@@ -89,15 +91,44 @@ class BackupConformance:
             await _check_content(backup, "app.db", history)
 
     async def check_other_client_sees_it(self) -> None:
-        """What one node has stored another one finds, and continues."""
+        """What one node has stored the next one finds, and continues."""
         history = History()
-        async with self._open() as one, self._open() as two:
-            assert await two.positions() == {}
+        async with self._open() as one:
             await one.write("app.db", pieces(history.commit({1: b"one"})))
+        async with self._open() as two:
             assert await two.positions() == {"app.db": history.pos}
             await two.write("app.db", pieces(history.commit({1: b"two"})))
-            assert await one.positions() == {"app.db": history.pos}
-            await _check_content(one, "app.db", history)
+            assert await two.positions() == {"app.db": history.pos}
+            await _check_content(two, "app.db", history)
+
+    async def check_two_at_once(self) -> None:
+        """Of two nodes that both believe to be primary, one is told that the other was faster."""
+        history, other = History(), History()
+        async with self._open() as one, self._open() as two:
+            await one.positions()
+            first = history.commit({1: b"one"})
+            await one.write("app.db", pieces(first))
+            assert await two.positions() == {"app.db": history.pos}
+            other.commit({1: b"one"})
+            await two.write("app.db", pieces(other.commit({2: b"two's"})))
+            await _refused(one, "app.db", history.commit({2: b"one's"}), BackupError)
+            await two.write("app.db", pieces(other.commit({1: b"on"})))
+            await _check_content(two, "app.db", other)
+
+    async def check_former_writer_is_refused(self) -> None:
+        """A node that was primary before cannot add to the backup, even where its file would follow."""
+        if not self.fences:
+            raise unittest.SkipTest("the backup does not tell its writers apart")
+        history = History()
+        async with self._open() as one, self._open() as two:
+            await one.positions()
+            await one.write("app.db", pieces(history.commit({1: b"one"})))
+            assert await two.positions() == {"app.db": history.pos}
+            late = history.pos
+            file = history.commit({1: b"late"})
+            await _refused(one, "app.db", file, BackupError)
+            assert await two.positions() == {"app.db": late}
+            await two.write("app.db", pieces(file))
 
     async def check_gap_is_refused(self) -> None:
         """A file that does not follow is refused with the position to follow; nothing changes."""

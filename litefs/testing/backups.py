@@ -48,13 +48,15 @@ class History:
         """One transaction.
 
         Args:
-            changes: the new content of pages; short ones are filled up.
+            changes: the new content of pages; short ones are filled up, and so are those before the last.
             size: pages of the database afterwards, if it is cut.
             page_size: another page size from now on; then all pages must be given.
         """
         before = self.pos
         if page_size:
             self.page_size, self.pages = page_size, {}
+        beyond = range(len(self.pages) + 1, max(changes, default=0))
+        changes = {**dict.fromkeys(beyond, b""), **changes}
         new = {pgno: data.ljust(self.page_size, b"\0")[: self.page_size] for pgno, data in sorted(changes.items())}
         self.pages.update(new)
         commit = max(self.pages, default=0) if size is None else size

@@ -1,0 +1,42 @@
+"""From a configuration or a URL to the place where objects are kept; other distributions bring further places."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib.metadata import entry_points
+from typing import TYPE_CHECKING
+
+from litefs.errors import ConfigError
+from litefs_backup_store.objects import Objects
+
+if TYPE_CHECKING:
+    from litefs.config import BackupConfig
+
+GROUP = "litefs.backup_objects"
+"""Entry points of this group are named after a backup type; each is a function from its `BackupConfig` to `Objects`."""
+
+Opener = Callable[["BackupConfig"], Objects]
+
+
+def open_objects(config: BackupConfig) -> Objects:
+    """The place that the ``backup`` section of a litefs.yml names.
+
+    Raises:
+        ConfigError: it names none, or one that keeps no points in time.
+    """
+    found = {point.name: point for point in entry_points(group=GROUP)}
+    if config.type not in found:
+        types = ", ".join(sorted(found))
+        have = f'backup.type is "{config.type}"' if config.type else "no backup is configured"
+        raise ConfigError(f"{have}, and this command is for: {types}", "name a litefs.yml with -config")
+    opener: Opener = found[config.type].load()
+    return opener(config)
+
+
+def open_folder(config: BackupConfig) -> Objects:
+    """The place of ``backup.type: folder``. Raises ConfigError without a path."""
+    from litefs_backup_store.folder import FolderObjects
+
+    if not config.path:
+        raise ConfigError("backup.path is required", "it is the folder where the backup is kept")
+    return FolderObjects(config.path)
