@@ -34,6 +34,7 @@ class Known(NamedTuple):
 KNOWN: tuple[Known, ...] = (
     Known("lease", "consul", "litefs-lease-consul"),
     Known("lease", "static", "litefs-lease-static"),
+    Known("backup", "s3", "litefs-backup-s3"),
     Known("backup", "folder", "litefs-backup-store"),
     Known("backup", "file", "litefs-backup-cloud"),
     Known(

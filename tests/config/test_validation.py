@@ -52,7 +52,7 @@ Make = Callable[..., Config]
         ("proxy: {target: a, addr: ':1'}", "proxy.db: proxy database name required"),
         ("proxy: {target: a, addr: '1', db: b}", 'proxy.addr: invalid address "1"'),
         ("proxy: {type: flyy}", "proxy.type: invalid proxy type, must be 'fly', got: 'flyy'"),
-        ("backup: {type: floppy}", "backup.type: invalid backup type, must be 'file', 'folder', 'litefs-cloud' or"),
+        ("backup: {type: floppy}", "backup.type: invalid backup type, must be 'file', 'folder', 'litefs-cloud'"),
         ("backup: {type: litefs-cloud}", "needs a plugin that is not installed (installed: shelf); pip install"),
     ],
 )
