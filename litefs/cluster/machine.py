@@ -273,7 +273,7 @@ class RoleMachine:
         started = self._clock()
         with trio.move_on_after(TAKE_LIMIT):
             lease = await self._leaser.acquire_existing(lease_id)
-            return Tenure(lease, started, self._store, self._clock, self._node)
+            return Tenure(lease, started, self._store, self._clock, self._node, self._wait_change)
         raise LeaseUnavailable(f"the lease backend does not answer within {TAKE_LIMIT:g} s")
 
     async def _find(self) -> PrimaryInfo | Tenure | None:
@@ -312,7 +312,7 @@ class RoleMachine:
             if error.primary is None or self._is_self(error.primary):
                 raise
             return error.primary
-        return Tenure(lease, started, self._store, self._clock, self._node)
+        return Tenure(lease, started, self._store, self._clock, self._node, self._wait_change)
 
     def _is_self(self, primary: PrimaryInfo) -> bool:
         """Whether the backend still names this node, from before it stepped down or was restarted.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
 import trio
@@ -21,6 +21,9 @@ RENEW_RETRY = 1.0
 LOOK = 1.0
 """Seconds after which the clock is looked at again: it goes on while the machine is suspended, trio's does not."""
 
+DOUBT_PAUSE = 0.1
+"""Seconds between two renewals that a backend asks for by saying that something has changed."""
+
 
 class Tenure:
     """A lease that this node has, and the right to write that comes with it.
@@ -31,13 +34,22 @@ class Tenure:
         store: is told until when it may be written.
         clock: seconds that also pass while the machine is suspended.
         node: this node, for the log.
+        wait_change: returns when the lease may be lost; then it is renewed at once, to find out.
 
     Attributes:
         until: time of `clock` at which the lease is over unless it is renewed; infinite where it needs no renewal.
         given: whether the lease was handed to another node: from then on it is not this node's to use, nor to renew.
     """
 
-    def __init__(self, lease: Lease, started: float, store: Store, clock: Callable[[], float], node: str) -> None:
+    def __init__(
+        self,
+        lease: Lease,
+        started: float,
+        store: Store,
+        clock: Callable[[], float],
+        node: str,
+        wait_change: Callable[[], Awaitable[None]] = trio.sleep_forever,
+    ) -> None:
         self.lease = lease
         self.until = started + lease.ttl
         self.given = False
@@ -45,6 +57,8 @@ class Tenure:
         self._store = store
         self._clock = clock
         self._node = node
+        self._wait_change = wait_change
+        self._doubt = trio.Event()
         self._writable = False
         self._renewing = trio.Lock()
         self._over = trio.CancelScope()
@@ -61,9 +75,12 @@ class Tenure:
 
     def stop(self) -> None:
         """Have them write no more, from this moment on; `hold` returns."""
+        self._forbid()
+        self._over.cancel()
+
+    def _forbid(self) -> None:
         self._writable = False
         self._store.set_writable(False)
-        self._over.cancel()
 
     async def hold(self) -> None:
         """Renew the lease at half its time, for as long as that works or until `stop`.
@@ -74,13 +91,35 @@ class Tenure:
         with self._over:
             if self.lease.ttl == FOREVER:
                 await trio.sleep_forever()
-            while True:
-                await self._sleep_until(self._started + self.lease.ttl / 2)
-                await self.renew()
+            await self._keep()
+
+    async def _keep(self) -> None:
+        lost: LeaseExpired | None = None
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._listen)
+            try:
+                while True:
+                    await self._sleep_until(self._started + self.lease.ttl / 2)
+                    await self.renew()
+            except LeaseExpired as error:
+                self._forbid()  # before the listener's end is waited for
+                lost = error  # a nursery would wrap it
+                nursery.cancel_scope.cancel()
+        if lost is not None:
+            raise lost
+
+    async def _listen(self) -> None:
+        while True:
+            await self._wait_change()
+            self._doubt.set()
+            await trio.sleep(DOUBT_PAUSE)
 
     async def _sleep_until(self, moment: float) -> None:
-        while (left := moment - self._clock()) > 0:
-            await trio.sleep(min(left, LOOK))
+        """Sleep, unless there is doubt about the lease."""
+        while (left := moment - self._clock()) > 0 and not self._doubt.is_set():
+            with trio.move_on_after(min(left, LOOK)):
+                await self._doubt.wait()
+        self._doubt = trio.Event()
 
     async def renew(self) -> None:
         """Make the lease count for another time.

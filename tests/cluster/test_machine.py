@@ -86,6 +86,29 @@ def test_losing_the_lease_makes_read_only_at_once(cluster: Cluster, caplog: pyte
     assert "0000000000000001: primary lease lost, retrying: session is gone" in messages(caplog)
 
 
+def test_a_lease_that_was_taken_away_is_missed_as_soon_as_the_backend_says_so(cluster: Cluster) -> None:
+    async def main() -> None:
+        a = cluster.node("a")
+        async with running(a):
+            await until(lambda: a.store.writable)
+            lease = cluster.backend.holder
+            assert lease is not None
+            for _ in range(3):  # whatever the backend thinks to be a change
+                a.leaser.change.set()
+                await trio.sleep(0.2)
+            assert len(lease.renewed) == 3
+            assert a.store.writable
+            async with a.store.events.subscribe() as events:
+                cluster.backend.holder = None
+                start = trio.current_time()
+                a.leaser.change.set()
+                assert await events.receive() == PrimaryChangeEvent(False, None)
+                assert trio.current_time() - start <= 0.1
+                assert not a.store.writable
+
+    run(main)
+
+
 @pytest.mark.parametrize("how", ["down", "hanging"])
 def test_a_backend_that_does_not_answer_ends_the_lease_in_time(cluster: Cluster, how: str) -> None:
     """Whatever the backend does, no commit is accepted past the time to live since the last good renewal was sent."""

@@ -250,7 +250,10 @@ class ConsulLeaser(BaseLeaser):
     async def _lock(self, session: str) -> bool:
         """Announce this node with the session; False when another one has the key, or the lock delay keeps it."""
         value = encode(self.info)
-        return bool(await self._call(lambda agent: agent.kv.put(self._keys.leader, value, acquire=session)))
+        locked = bool(await self._call(lambda agent: agent.kv.put(self._keys.leader, value, acquire=session)))
+        if locked:
+            self._seen = Entry(self.info, session)  # its own doing is no change
+        return locked
 
     async def _refuse_if_held(self) -> None:
         entry = await self.read()

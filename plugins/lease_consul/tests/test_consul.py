@@ -289,6 +289,9 @@ def test_the_holder_learns_at_once_that_it_lost_the_lease(consul: Consul, key: s
     async def main() -> None:
         one = make()
         lease = await one.acquire()
+        with trio.move_on_after(0.2) as scope:
+            await one.wait_change()
+        assert scope.cancelled_caught, "its own acquisition counted as a change"
         async with trio.open_nursery() as nursery:
             nursery.start_soon(one.wait_change)
             await trio.sleep(0.2)
