@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable
+from functools import partial
 from typing import TypeVar
 
 from litefs.config import Config
 from litefs.errors import LitefsError
-from litefs.extensions import Backup, BackupSpec, ProxySpec, Service
+from litefs.extensions import Backup, BackupSpec, ProxySpec, Service, ServiceSpec
 from litefs.leases import Leaser, LeaserSpec, NodeInfo
 from litefs.plugins import Plugins
 
 T = TypeVar("T")
-Spec = LeaserSpec | BackupSpec | ProxySpec
+Spec = LeaserSpec | BackupSpec | ProxySpec | ServiceSpec
 
 
 def node_info(config: Config, http_port: int | None = None) -> NodeInfo:
@@ -43,10 +44,21 @@ def make_proxy(plugins: Plugins, config: Config, node: NodeInfo) -> Service | No
     return _make(plugins, spec, lambda: spec.factory(config.proxy, node))
 
 
+def make_services(plugins: Plugins, config: Config, node: NodeInfo) -> dict[str, Service]:
+    """The services that are wanted, by name.  Raises as `make_leaser`."""
+    found: dict[str, Service] = {}
+    for name, spec in plugins.services.items():
+        service = _make(plugins, spec, partial(spec.factory, config, node))
+        if service is not None:
+            found[name] = service
+    return found
+
+
 def _make(plugins: Plugins, spec: Spec, factory: Callable[[], T]) -> T:
     try:
         return factory()
     except LitefsError:
         raise  # worded by the plugin for its user
     except Exception as error:
-        raise plugins.owner(spec).fault(f'cannot make "{spec.type}": {type(error).__name__}: {error}') from error
+        name = spec.name if isinstance(spec, ServiceSpec) else spec.type
+        raise plugins.owner(spec).fault(f'cannot make "{name}": {type(error).__name__}: {error}') from error

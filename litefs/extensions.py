@@ -152,3 +152,18 @@ class ProxySpec:
     type: str
     factory: Callable[[ProxyConfig, NodeInfo], Service]
     schema: JsonSchema = field(default_factory=_no_keys)
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceSpec:
+    """A part that runs beside every node.
+
+    Args:
+        name: for the log.
+        factory: makes the service, opening nothing yet, or None where it is not wanted; raises ConfigError. It runs
+            from before the node has found its cluster, and must not fail because of the world outside: the node
+            would stop.
+    """
+
+    name: str
+    factory: Callable[[Config, NodeInfo], Service | None]

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import pluggy
 
-from litefs.extensions import BackupSpec, CommandSpec, ConfigSection, ExecPolicy, ProxySpec
+from litefs.extensions import BackupSpec, CommandSpec, ConfigSection, ExecPolicy, ProxySpec, ServiceSpec
 from litefs.leases import LeaserSpec
 
 if TYPE_CHECKING:
@@ -37,6 +37,11 @@ def litefs_backups() -> Sequence[BackupSpec]:  # type: ignore[empty-body]
 @hookspec
 def litefs_proxies() -> Sequence[ProxySpec]:  # type: ignore[empty-body]
     """Proxy types: how HTTP requests reach the primary and read their own writes (``proxy.type``)."""
+
+
+@hookspec
+def litefs_services() -> Sequence[ServiceSpec]:  # type: ignore[empty-body]
+    """Parts that run beside a node for as long as it lives, whatever its configuration names."""
 
 
 @hookspec

@@ -17,7 +17,7 @@ import pluggy
 
 from litefs import __version__, builtin, hookspecs
 from litefs.errors import PluginError
-from litefs.extensions import BackupSpec, CommandSpec, ConfigSection, ExecPolicy, ProxySpec
+from litefs.extensions import BackupSpec, CommandSpec, ConfigSection, ExecPolicy, ProxySpec, ServiceSpec
 from litefs.hookspecs import GROUP
 from litefs.leases import LeaserSpec
 
@@ -143,6 +143,11 @@ class Plugins:
     def proxies(self) -> Mapping[str, ProxySpec]:
         """Proxy types by name."""
         return self._unique("litefs_proxies", ProxySpec, lambda spec: spec.type, "proxy type")
+
+    @cached_property
+    def services(self) -> Mapping[str, ServiceSpec]:
+        """Services by name."""
+        return self._unique("litefs_services", ServiceSpec, lambda spec: spec.name, "service")
 
     @cached_property
     def exec_policies(self) -> Mapping[str, ExecPolicy]:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from litefs import plugins as installed
-from litefs.assembly import make_backup, make_leaser, make_proxy, node_info
+from litefs.assembly import make_backup, make_leaser, make_proxy, make_services, node_info
 from litefs.cluster.role import Role
 from litefs.config import Config
 from litefs.datalock import locked
@@ -161,11 +161,14 @@ class Node:
         stack.push_async_callback(leaser.aclose)
         backup = make_backup(self.plugins, self.config, info)
         proxy = make_proxy(self.plugins, self.config, info)
+        services = make_services(self.plugins, self.config, info)
 
         await self._open_store(stack)
         self.role = Role(leaser.hostname, candidate=self.config.lease.candidate, events=self.store.events)
         await self._open_mount(stack)
         machine = await self._open_network(stack, listener, leaser)
+        for name, service in services.items():
+            await self._serve(stack, name, service)
         if backup is not None:
             await self._serve(stack, "backup", backup)
         if not self.config.skip_sync:

@@ -13,7 +13,7 @@ from prometheus_client.registry import Collector
 from litefs import assembly, hookspecs
 from litefs.config import BackupConfig, LeaseConfig, ProxyConfig, loads
 from litefs.errors import ConfigError, PluginError
-from litefs.extensions import BackupSpec, CommandSpec, ConfigSection, ExecContext, ExecPolicy, ProxySpec
+from litefs.extensions import BackupSpec, CommandSpec, ConfigSection, ExecContext, ExecPolicy, ProxySpec, ServiceSpec
 from litefs.hookspecs import hookimpl
 from litefs.leases import BaseLeaser, LeaserSpec, NodeInfo
 from litefs.plugins import BUILTIN, Plugin, Plugins
@@ -75,6 +75,22 @@ def test_litefs_proxies() -> None:
     assert isinstance(proxy.config, ProxyConfig)
     assert proxy.config.target == ":1"
     assert assembly.make_proxy(plugins, loads("lease: {type: one}", plugins=plugins, environment={}), NODE) is None
+
+
+def test_litefs_services() -> None:
+    specs = ServiceSpec("wanted", Made), ServiceSpec("unwanted", lambda config, node: None)  # type: ignore[arg-type]
+    plugins = with_plugin("litefs_services", *specs)
+    config: Any = object()
+    services: Any = assembly.make_services(plugins, config, NODE)
+    assert list(services) == ["wanted"]
+    assert services["wanted"].config is config
+    assert services["wanted"].node is NODE
+
+
+def test_a_service_that_cannot_be_made_names_its_plugin() -> None:
+    plugins = with_plugin("litefs_services", ServiceSpec("broken", lambda config, node: 1 / 0))  # type: ignore[arg-type,return-value]
+    with pytest.raises(PluginError, match=r'plugin "sample".*cannot make "broken": ZeroDivisionError'):
+        assembly.make_services(plugins, Any, NODE)  # type: ignore[arg-type]
 
 
 class _Everything:

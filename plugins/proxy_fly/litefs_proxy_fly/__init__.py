@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Sequence
 from importlib.resources import files
 
-from litefs.config import ProxyConfig
+from litefs.config import Config, ProxyConfig
 from litefs.errors import BadName, ConfigError
-from litefs.extensions import ProxySpec, Service
+from litefs.extensions import ProxySpec, Service, ServiceSpec
 from litefs.hookspecs import hookimpl
 from litefs.leases import NodeInfo
 
@@ -24,6 +25,20 @@ def make(config: ProxyConfig, node: NodeInfo) -> Service:
     except BadName as error:
         raise ConfigError(f"proxy.db: {error.message}", error.hint) from error
     return FlyProxy(config, parse_target(config.target))
+
+
+def role_metadata(config: Config, node: NodeInfo) -> Service | None:
+    """What tells Fly the role of this machine; None elsewhere."""
+    if not os.environ.get("FLY_APP_NAME"):
+        return None
+    from litefs_proxy_fly.metadata import on_fly
+
+    return on_fly(os.environ)
+
+
+@hookimpl
+def litefs_services() -> Sequence[ServiceSpec]:
+    return [ServiceSpec("fly role", role_metadata)]
 
 
 @hookimpl
