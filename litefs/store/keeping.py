@@ -136,7 +136,7 @@ class Keeping:
                 tip=str(db.pos),
                 page_size=db.page_size,
                 pages=db.commit,
-                changed_pages=self._changed(),
+                changed_pages=await trio.to_thread.run_sync(self._changed),
             )
             await trio.to_thread.run_sync(self._move)
 

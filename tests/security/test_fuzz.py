@@ -183,7 +183,7 @@ def test_any_answer_to_our_requests(answer: bytes) -> None:
         ours, theirs = trio.testing.memory_stream_pair()
         await theirs.send_all(answer)
         await theirs.send_eof()
-        response = wire._Http1Response(ours, "x")
+        response = wire._Http1Response(ours, "x", wire.SILENCE)
         with trio.fail_after(5), suppress(StreamError):
             await response.request("POST", "/stream", b"", {})
             while await response.receive():
