@@ -30,11 +30,14 @@ log = logging.getLogger(__name__)
 ASK_LIMIT = 0.5
 """Seconds for the others to answer."""
 
+QUESTION = "/status?databases=none&lease=free"
+"""Also tells the one who is asked that the lease is free: it may still wait for a primary that is gone."""
+
 DELAYS = 5
 """Reconnect delays that a node waits for a better one to become primary."""
 
-PATIENCE = 2.0
-"""Seconds that it waits at least."""
+PATIENCE = 4.0
+"""Seconds that it waits at least: for a better node that has to notice first that its primary is silent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +123,7 @@ class Election:
 
     async def _ask(self, url: str) -> Standing | None:
         try:
-            answer = await self._peers.request("GET", url, "/status?databases=none", timeout=ASK_LIMIT)
+            answer = await self._peers.request("GET", url, QUESTION, timeout=ASK_LIMIT)
             return self._standing(answer.body) if answer.status == 200 else None
         except (StreamError, OSError, ValueError, KeyError, TypeError) as error:
             log.debug("%s: %s does not say what it has: %s", self._node, url, error)

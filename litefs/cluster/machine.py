@@ -125,6 +125,8 @@ class RoleMachine:
         self._cluster = ""  # whose id it had then
         self._leaving = False
         self._waiting = trio.CancelScope()
+        self._hint = trio.Event()
+        self._vacant = False  # the lease was found to be nobody's while there was a primary to follow
 
     # ------------------------------------------------------------------------------------------------- what others see
 
@@ -193,6 +195,10 @@ class RoleMachine:
         self._waiting.cancel()
         with trio.move_on_after(LEAVE_LIMIT if self._tenure is None else math.inf):
             await ended.wait()
+
+    def look(self) -> None:
+        """Another node says that the lease is free: do not wait to find out."""
+        self._hint.set()
 
     async def promote(self) -> None:
         """Ask the primary to hand over to this node; returns when it has agreed.
@@ -322,17 +328,26 @@ class RoleMachine:
         return self._role.candidate and primary.advertise_url == self._leaser.advertise_url
 
     async def _pause(self) -> None:
-        if self._leaving:
+        vacant, self._vacant = self._vacant, False
+        if self._leaving or vacant:
             return
         with trio.move_on_after(self._reconnect_delay) as self._waiting:
             await self._wait_change()
 
     async def _wait_change(self) -> None:
-        """As that of the leaser; forever while the backend cannot be reached."""
+        """Until something says that the lease may have moved: the leaser, or another node."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._wait_backend, nursery.cancel_scope)
+            await self._hint.wait()
+            nursery.cancel_scope.cancel()
+        self._hint = trio.Event()
+
+    async def _wait_backend(self, done: trio.CancelScope) -> None:
         try:
             await self._leaser.wait_change()
         except LeaseUnavailable:
             await trio.sleep_forever()
+        done.cancel()
 
     # --------------------------------------------------------------------------------------------------- replica
 
@@ -390,6 +405,7 @@ class RoleMachine:
                 continue
             if self._follower.reads != reads:
                 await trio.sleep(LAST_WORDS)
+            self._vacant = True
             self._follower.cut(f"{primary.hostname} is not the primary any more")
             return
 

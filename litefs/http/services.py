@@ -86,6 +86,10 @@ class Leadership(Protocol):
         """Give the primary role up, to a connected node or to whoever takes it. Raises LitefsError."""
         ...
 
+    def look(self) -> None:
+        """Another node says that the lease is free."""
+        ...
+
 
 class Status(Protocol):
     """What the node says of itself (`litefs.cluster.status.Status`)."""

@@ -11,7 +11,12 @@ from litefs.http.services import Services
 
 
 async def status(exchange: Exchange, services: Services) -> Response:
-    """One JSON object; with ``?databases=none`` without the databases, which may be many."""
+    """One JSON object; with ``?databases=none`` without the databases, which may be many.
+
+    With ``?lease=free`` a node that is about to take the lease says that nobody has it.
+    """
+    if exchange.param("lease") == "free":
+        services.leadership.look()
     found = await services.status(databases=exchange.param("databases") != "none")
     text = json.dumps(found, ensure_ascii=False)
     # Names of databases are bytes, which need not be UTF-8.

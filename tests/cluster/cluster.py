@@ -37,7 +37,12 @@ def installed(directory: Path) -> Path:
 class Member(Node):
     """A node that competes for the lease."""
 
-    env: Mapping[str, str]
+    lease: dict[str, Any]
+
+    def configure_lease(self, section: Mapping[str, Any]) -> None:
+        """Lay more over its section of litefs.yml."""
+        self.lease = self.lease | section
+        self.configure({"lease": self.lease})
 
     def info(self) -> dict[str, Any]:
         """What it says of itself."""
@@ -84,7 +89,7 @@ Make = Callable[..., Member]
 def member(directory: Path, name: str, **lease: Any) -> Member:
     """A node that is not started yet; `lease` is laid over its section of litefs.yml."""
     node = Member(directory / name)
-    section = {
+    section: dict[str, Any] = {
         "type": "file",
         "hostname": name,
         "advertise-url": node.url,
@@ -92,7 +97,9 @@ def member(directory: Path, name: str, **lease: Any) -> Member:
         "reconnect-delay": "50ms",
         "file": {"path": str(directory / "lease"), **LEASE},
     }
-    node.configure({"lease": section | lease})
+    lease["file"] = section["file"] | lease.get("file", {})
+    node.lease = section
+    node.configure_lease(lease)
     return node
 
 

@@ -236,6 +236,8 @@ class FakePeers:
             await trio.sleep(timeout)
             raise StreamError(f"{url} does not answer")
         if path.startswith("/status"):
+            if "lease=free" in path:
+                peer.machine.look()
             status = {
                 "id": f"{peer.store.node_id:016X}",
                 "clusterID": peer.store.cluster_id,

@@ -166,6 +166,7 @@ class FakeStreams:
 @dataclass
 class FakeLeadership:
     promotions: int = 0
+    looks: int = 0
     demotions: list[int | None] = field(default_factory=list)
     error: str = ""
 
@@ -176,6 +177,9 @@ class FakeLeadership:
 
     async def handoff(self, node_id: int) -> None:
         raise LeaseError("static lease does not support handoff")
+
+    def look(self) -> None:
+        self.looks += 1
 
     async def demote(self, node_id: int | None = None) -> None:
         self.demotions.append(node_id)
