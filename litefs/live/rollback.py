@@ -90,18 +90,35 @@ def install(files: Handles, size: int, before: Callable[[], None], wait: Wait) -
 
 
 def write_database(fd: int, changes: PageSet) -> None:
-    """Write the pages in place, then cut or grow the file to the new size. Raises `OSError`."""
-    for offset, data in _runs(changes):
+    """Write the pages in place, then cut or grow the file to the new size. Raises `OSError`.
+
+    Pages behind the present end come first: when the disk has no room for them, readers still have the database as it
+    was, since page 1 says how large it is.
+    """
+    present = os.fstat(fd).st_size // changes.page_size
+    if present < changes.commit:
+        for offset, data in _runs(changes, present + 1, changes.commit):
+            write_all(fd, data, offset)
+    for offset, data in _runs(changes, 1, min(present, changes.commit)):
         write_all(fd, data, offset)
     size = changes.commit * changes.page_size
     if os.fstat(fd).st_size != size:
         os.ftruncate(fd, size)
 
 
-def _runs(changes: PageSet) -> Iterator[tuple[int, bytes]]:
-    """Merge neighbouring pages, since on a mount each write costs a round trip: ``(offset, bytes)``."""
+def _runs(changes: PageSet, low: int, high: int) -> Iterator[tuple[int, bytes]]:
+    """Merge neighbouring pages, since on a mount each write costs a round trip: ``(offset, bytes)``.
+
+    Args:
+        changes: where the pages are.
+        low, high: numbers of the first and the last that are wanted.
+    """
+    if low > high:
+        return
     first, run, limit = 0, list[bytes](), max(1, _RUN_SIZE // changes.page_size)
     for pgno, page in changes.pages():
+        if not low <= pgno <= high:
+            continue
         if run and (pgno != first + len(run) or len(run) == limit):
             yield (first - 1) * changes.page_size, b"".join(run)
             run = []
