@@ -214,6 +214,7 @@ class Image:
             return 0
         total, pgno, skip = 0, 1, ltx.lock_page(self.page_size)
         batch = max(1, _BATCH // self.page_size)
+        table.reserve(os.fstat(self.fd).st_size // self.page_size)
         while data := os.pread(self.fd, batch * self.page_size, (pgno - 1) * self.page_size):
             data = data[: len(data) // self.page_size * self.page_size]
             if not data:

@@ -33,7 +33,7 @@ from litefs.sqlite.journal import HEADER_SIZE, JournalHeader
 from litefs.store import transaction, writethrough
 from litefs.store.ltxsync import sync_file
 from litefs.store.sqlitefile import committed_size, is_complete
-from litefs.store.transaction import Change, PageMap
+from litefs.store.transaction import Change, InPlace, PageMap
 
 if TYPE_CHECKING:
     from litefs.store.database import Database
@@ -315,11 +315,10 @@ class Journal:
             page_size, commit = found
             state = self._db.state
             if page_size != state.page_size:
-                pages = range(1, commit + 1)
-                return PageMap(fd, page_size, {pgno: (pgno - 1) * page_size for pgno in pages}), commit
+                return PageMap(fd, page_size, InPlace(range(1, commit + 1), page_size)), commit
             # Pages that the database grew by without writing them are part of it, too: holes read as zeros.
             wanted = self._dirty | set(range(state.commit + 1, commit + 1))
-            return PageMap(fd, page_size, {pgno: (pgno - 1) * page_size for pgno in wanted}), commit
+            return PageMap(fd, page_size, InPlace(wanted, page_size)), commit
         except BaseException:
             os.close(fd)
             raise

@@ -65,6 +65,11 @@ class PageTable:
         """(page, checksum) of all known pages, in ascending order."""
         return ((pgno, checksum) for pgno, checksum in enumerate(self._entries, 1) if checksum)
 
+    def reserve(self, commit: int) -> None:
+        """Have room for this many pages, and not for twice as many as creeping growth leads to."""
+        if commit > len(self._entries):
+            self._entries.frombytes(bytes(8 * (commit - len(self._entries))))
+
     def _grow(self, pgno: int) -> None:
         missing = pgno - len(self._entries)
         # Double rather than creep: growing by one page a commit must not copy the table each time.

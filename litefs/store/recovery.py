@@ -29,7 +29,7 @@ from litefs.store.ltxdir import Range
 from litefs.store.ltxsync import sync_directory, sync_files
 from litefs.store.pagetable import PageTable, Stamp
 from litefs.store.publisher import State
-from litefs.store.transaction import PageMap
+from litefs.store.transaction import InPlace, PageMap
 
 if TYPE_CHECKING:
     from litefs.store.database import Database
@@ -261,7 +261,7 @@ class _Recovery:
             return
         commit = image.file_pages
         wanted = range(1, commit + 1)  # all: the journal does not tell of unused pages that came into use
-        pages = PageMap(image.fd, image.page_size, {pgno: (pgno - 1) * image.page_size for pgno in wanted})
+        pages = PageMap(image.fd, image.page_size, InPlace(wanted, image.page_size))
         self._capture(pages, commit, transaction.NO_WAL)
 
     def _reconcile(self, image: Image, known: bool) -> None:
@@ -360,6 +360,7 @@ class _Recovery:
         self._unsynced.append(final)
         if pages.page_size != before.page_size:
             self._table.clear()
+        self._table.reserve(commit)
         self._table.update(change.checksums)
         self._table.truncate(commit)
         self._state = State(Pos(head.max_txid, change.post_apply), head.page_size, commit, timestamp)
@@ -380,8 +381,7 @@ class _Recovery:
             )  # fmt: skip
         commit = image.file_pages
         if commit:
-            offsets = {pgno: (pgno - 1) * image.page_size for pgno in range(1, commit + 1)}
-            pages = PageMap(image.fd, image.page_size, offsets)
+            pages = PageMap(image.fd, image.page_size, InPlace(range(1, commit + 1), image.page_size))
             if known and image.page_size == self._state.page_size:
                 self._capture(pages, commit, transaction.NO_WAL)
             else:

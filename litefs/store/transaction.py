@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from array import array
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
@@ -28,13 +29,51 @@ class WALPart:
 NO_WAL = WALPart(0, 0, 0, 0)
 
 
+class InPlace(Mapping[int, int]):
+    """Page -> offset in a database file, for pages that may be millions."""
+
+    def __init__(self, pages: Collection[int], page_size: int) -> None:
+        self.pages = pages
+        self._page_size = page_size
+
+    def __getitem__(self, pgno: int) -> int:
+        return (pgno - 1) * self._page_size
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self.pages if isinstance(self.pages, range) else sorted(self.pages))
+
+    def __len__(self) -> int:
+        return len(self.pages)
+
+
+class Checksums:
+    """(page, checksum) of pages in ascending order: twelve bytes for each, where tuples take a hundred."""
+
+    __slots__ = ("_pages", "_values")
+
+    def __init__(self) -> None:
+        self._pages = array("I")
+        self._values = array("Q")
+
+    def append(self, pgno: int, checksum: int) -> None:
+        """One more."""
+        self._pages.append(pgno)
+        self._values.append(checksum)
+
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        return zip(self._pages, self._values, strict=True)
+
+    def __len__(self) -> int:
+        return len(self._pages)
+
+
 @dataclass(frozen=True, slots=True)
 class PageMap:
     """Pages of one transaction and where their content lies in a file, or in another one that lies over it."""
 
     fd: int
     page_size: int
-    offsets: dict[int, int]  # page -> offset in bytes; beyond the file's end is zeros
+    offsets: Mapping[int, int]  # page -> offset in bytes; beyond the file's end is zeros
     over_fd: int = -1
     over: dict[int, int] = field(default_factory=dict)  # page -> offset in `over_fd`
 
@@ -60,13 +99,13 @@ class PageMap:
 class Change:
     """What a transaction does to the database: pages whose content is new, and the checksum that results."""
 
-    checksums: list[tuple[int, int]] = field(default_factory=list)  # (page, new checksum), ascending
+    checksums: Checksums = field(default_factory=Checksums)  # new ones
     pages: list[tuple[int, bytes]] = field(default_factory=list)  # their content; only for small transactions
     post_apply: int = 0
     is_wal: bool | None = None  # what page 1 says now; None when page 1 is not part of it
 
     def __bool__(self) -> bool:
-        return bool(self.checksums)
+        return len(self.checksums) > 0
 
 
 def examine(pages: PageMap, commit: int, table: PageTable, before: State) -> Change:
@@ -80,7 +119,7 @@ def examine(pages: PageMap, commit: int, table: PageTable, before: State) -> Cha
     keep = pages.size <= SMALL
     skip = ltx.lock_page(pages.page_size)
     total = before.pos.checksum if same_size else 0
-    for pgno in sorted(pages.offsets):
+    for pgno in pages.offsets if isinstance(pages.offsets, InPlace) else sorted(pages.offsets):
         if pgno > commit or pgno == skip:
             continue
         data = pages.read(pgno)
@@ -91,7 +130,7 @@ def examine(pages: PageMap, commit: int, table: PageTable, before: State) -> Cha
         if new == old:
             continue
         total ^= new ^ old
-        change.checksums.append((pgno, new))
+        change.checksums.append(pgno, new)
         if keep:
             change.pages.append((pgno, data))
     if same_size and commit < before.commit:

@@ -37,7 +37,7 @@ from litefs.sqlite.wal import FRAME_HEADER_SIZE, WAL_HEADER_SIZE, WalHeader, fra
 from litefs.store import walchain
 from litefs.store.commitframes import CommitFrames
 from litefs.store.sqlitefile import committed_size
-from litefs.store.transaction import NO_WAL, PageMap, WALPart
+from litefs.store.transaction import NO_WAL, InPlace, PageMap, WALPart
 from litefs.store.walchain import Chain, ChainBroken
 from litefs.store.walpages import WALPages
 
@@ -380,11 +380,11 @@ class WAL:
             log.error("%s: SQLite finds no database any more, and its LTX files end with one", self._db.name)
             return
         known = state.commit if page_size == state.page_size else 0
-        wanted = pages | set(range(known + 1, commit + 1)) if known else set(range(1, commit + 1))
+        wanted = pages | set(range(known + 1, commit + 1)) if known else range(1, commit + 1)
         fd = os.open(self._db.file, os.O_RDONLY | os.O_CLOEXEC)
         try:
             over = walchain.locate(self._fd, header, end, wanted) if header is not None else {}
-            offsets = {pgno: (pgno - 1) * page_size for pgno in wanted}
+            offsets = InPlace(wanted, page_size)
             await self._db.capture(PageMap(fd, page_size, offsets, self._fd, over), commit, part, frames)
         finally:
             os.close(fd)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from litefs.sqlite.wal import FRAME_HEADER_SIZE, WalHeader, frame_offset, frame_size, parse_frames
@@ -101,16 +101,14 @@ def pages_between(fd: int, header: WalHeader, start: int, end: int) -> set[int]:
     return {_field(fd, header, number, 0) for number in range(start + 1, end + 1)} - {0}
 
 
-def locate(fd: int, header: WalHeader, end: int, wanted: Iterable[int]) -> dict[int, int]:
+def locate(fd: int, header: WalHeader, end: int, wanted: Collection[int]) -> dict[int, int]:
     """Newest content of pages among the first `end` frames: page -> offset. Pages that are not there are left out."""
-    missing = set(wanted)
-    found = {}
+    found: dict[int, int] = {}
     for number in range(end, 0, -1):
-        if not missing:
+        if len(found) == len(wanted):
             break
         pgno = _field(fd, header, number, 0)
-        if pgno in missing:
-            missing.remove(pgno)
+        if pgno in wanted and pgno not in found:
             found[pgno] = frame_offset(number, header.page_size) + FRAME_HEADER_SIZE
     return found
 
