@@ -3,13 +3,14 @@
 In order:
 
     1.  The target has caught up, and the lease is renewed: there is time.
-    2.  The gate is shut: commits wait in the last step before they are captured, their writers know nothing.
-    3.  What is captured is published: durable, and committed in SQLite's own eyes.
-    4.  The target is sent all of it.
-    5.  *The lease is given*: without an await this node stops being writable and the Handoff frame goes out.
-    6.  The gate opens. Commits that waited look again whether they may, and fail as any write on a replica.
+    2.  Commands that run on the primary only are asked to end, and waited for.
+    3.  The gate is shut: commits wait in the last step before they are captured, their writers know nothing.
+    4.  What is captured is published: durable, and committed in SQLite's own eyes.
+    5.  The target is sent all of it.
+    6.  *The lease is given*: without an await this node stops being writable and the Handoff frame goes out.
+    7.  The gate opens. Commits that waited look again whether they may, and fail as any write on a replica.
 
-Whatever goes wrong before 5 opens the gate on a node that is still primary: the commits go on. After 5 this node never
+Whatever goes wrong before 6 opens the gate on a node that is still primary: the commits go on. After 6 this node never
 uses the lease again, not even when the target does not take it: two holders of one lease would be two primaries.
 """
 
@@ -26,6 +27,7 @@ from litefs.leases import HandoffNotSupported, LeaseExpired
 from litefs.replication.peerstream import Offer
 
 if TYPE_CHECKING:
+    from litefs.cluster.role import Role
     from litefs.cluster.tenure import Tenure
     from litefs.replication.server import StreamServer
     from litefs.store import Store
@@ -50,15 +52,23 @@ class Handover:
 
     Args:
         store: whose gate is shut meanwhile.
+        role: for the commands that run on the primary.
         streams: how other nodes are reached.
         lease_type: for messages.
         stop_leading: makes this node not the primary, at once.
     """
 
     def __init__(
-        self, store: Store, streams: StreamServer, lease_type: str, stop_leading: Callable[[], None], node: str
+        self,
+        store: Store,
+        role: Role,
+        streams: StreamServer,
+        lease_type: str,
+        stop_leading: Callable[[], None],
+        node: str,
     ) -> None:
         self._store = store
+        self._role = role
         self._streams = streams
         self._lease_type = lease_type
         self._stop_leading = stop_leading
@@ -73,7 +83,10 @@ class Handover:
         if not tenure.lease.supports_handoff:
             raise HandoffNotSupported(self._lease_type)
         await self._prepare(tenure, node_id)
+        async with self._role.yielding():
+            await self._give(tenure, node_id)
 
+    async def _give(self, tenure: Tenure, node_id: int) -> None:
         def give() -> None:
             if not self._store.writable:
                 raise LeaseExpired("the lease ran out before it could be given")
@@ -112,6 +125,10 @@ class Handover:
 
     async def give_up(self) -> None:
         """Stop being primary, after every replica has been sent what is published, if that does not take long."""
+        async with self._role.yielding():
+            await self._give_up()
+
+    async def _give_up(self) -> None:
         with self._store.gate.shut():
             with trio.move_on_after(FLUSH_LIMIT) as limit:
                 await self._store.all_published()

@@ -42,8 +42,8 @@ log = logging.getLogger(__name__)
 RELEASE_LIMIT = 2.0
 """Seconds that giving the lease up may take at shutdown."""
 
-HANDOFF_LIMIT = 5.0
-"""Seconds for a request to hand over, on the side that asks."""
+HANDOFF_LIMIT = 12.0
+"""Seconds for a request to hand over, on the side that asks: more than the steps of it have together."""
 
 TAKE_LIMIT = 3.0
 """Seconds that the target of a hand-over has to take the lease; longer than that, and its giver may destroy it."""
@@ -117,7 +117,7 @@ class RoleMachine:
         self._clock = clock
         self._node = f"{store.node_id:016X}"
         self._election = Election(store, peers, members, reconnect_delay=reconnect_delay, clock=clock, node=self._node)
-        self._handover = Handover(store, streams, leaser.type, self._stop_leading, self._node)
+        self._handover = Handover(store, role, streams, leaser.type, self._stop_leading, self._node)
         self._handing = trio.Lock()
         self._tenure: Tenure | None = None
         self._demoted_until = -math.inf

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 
 import trio
 
 from litefs.leases import PrimaryInfo
 from litefs.store.events import EventHub, PrimaryChangeEvent
+
+log = logging.getLogger(__name__)
+
+YIELD_LIMIT = 5.0
+"""Seconds that a hand-over waits for commands which run on the primary. Commits go on meanwhile."""
 
 
 class Role:
@@ -23,6 +30,7 @@ class Role:
             primary itself and while there is none.
         synced: set once this node has everything that its present primary had when it connected; new for each.
         ready: set once the node has become primary, or has everything a primary had when it connected.
+        conform: waits until no command of this node runs that should not, the role being what it is; set by the node.
         last_heartbeat_ms: clock of the primary up to which everything has been applied, ms since the epoch; None
             before the first heartbeat and after this node was primary.
     """
@@ -39,7 +47,9 @@ class Role:
         self.last_heartbeat_ms: int | None = None
         self._events = events
         self._now = now
+        self.conform: Callable[[], Awaitable[None]] = trio.lowlevel.checkpoint
         self._caught_up = False
+        self._yielding = 0
         self._changed = trio.Event()
 
     @property
@@ -58,8 +68,32 @@ class Role:
         return int(self._now() * 1000) - self.last_heartbeat_ms
 
     async def wait_change(self) -> None:
-        """Wait until this node gains or loses the primary role or learns of another primary."""
+        """Wait until this node gains or loses the primary role, begins or ceases to yield, or learns of a primary."""
         await self._changed.wait()
+
+    @property
+    def is_yielding(self) -> bool:
+        """Whether this node is about to give the primary role away; it still can write."""
+        return self._yielding > 0
+
+    @asynccontextmanager
+    async def yielding(self) -> AsyncIterator[None]:
+        """Give the role away inside the block: commands that run on the primary have ended, or had their time to.
+
+        If nothing comes of it, they are started again.
+        """
+        self._yielding += 1
+        self._wake()
+        try:
+            with trio.move_on_after(YIELD_LIMIT) as limit:
+                await self.conform()
+            if limit.cancelled_caught:
+                text = "commands that run on the primary have not ended within %g s, handing over without them"
+                log.warning(text, YIELD_LIMIT)
+            yield
+        finally:
+            self._yielding -= 1
+            self._wake()
 
     # ------------------------------------------------------------------------------------------------- transitions
 
@@ -80,9 +114,12 @@ class Role:
         if (is_primary, primary) == (self.is_primary, self.primary):
             return
         self.is_primary, self.primary = is_primary, primary
+        self._wake()
+        self._events.publish(PrimaryChangeEvent(is_primary, primary.hostname if primary else None))
+
+    def _wake(self) -> None:
         self._changed.set()
         self._changed = trio.Event()
-        self._events.publish(PrimaryChangeEvent(is_primary, primary.hostname if primary else None))
 
     # ------------------------------------------------------------------------------- told by the replication client
 

@@ -6,7 +6,7 @@ import json
 
 from starlette.responses import PlainTextResponse, Response
 
-from litefs.http.errors import PLAIN, HTTPError
+from litefs.http.errors import PLAIN
 from litefs.http.exchange import Exchange
 from litefs.http.services import Services
 
@@ -30,8 +30,6 @@ async def livez(exchange: Exchange, services: Services) -> Response:
 
 
 async def readyz(exchange: Exchange, services: Services) -> Response:
-    """200 once databases can be used, else 503 and the reason."""
+    """200 once databases can be used, else 503 and the reason. Asked too often for it to be an error in the log."""
     reason = services.not_ready()
-    if reason:
-        raise HTTPError(503, reason)
-    return PlainTextResponse("ok\n")
+    return PlainTextResponse(f"{reason}\n", 503) if reason else PlainTextResponse("ok\n")

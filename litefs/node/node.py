@@ -45,6 +45,7 @@ LEASE_GRACE = 20.0  # seconds to hand the lease over; each step of it has a limi
 HTTP_GRACE = 2.0  # seconds for requests under way, and for a connection that is busy with a stream's last frames
 MOUNT_GRACE = 1.0  # seconds for applications' requests under way, once no path leads to the mount any more
 SERVICE_GRACE = 5.0  # seconds for a plugin's service that wants to leave in an orderly way
+PUBLISH_LIMIT = 5.0  # seconds until what the commands that come first wrote is on its way to replicas
 STORE_GRACE = 60.0  # seconds to leave the databases as they should lie on disk; if they end, the next start does it
 PROMOTE_LIMIT = 30.0  # seconds for a take-over at start, from the primary's consent on
 
@@ -100,14 +101,21 @@ class Node:
         """Start, and return when the supervised command has ended. What was started is left to the stack."""
         try:
             await self._start(stack)
-            self._waiting("running the commands that come first")
-            await self._supervisor.prepare()
+            if await self._supervisor.prepare(self._waiting):
+                await self._settle()
             if await self._supervisor.run(self._up) is None:
                 await trio.sleep_forever()
         except Exception as error:
             if self.config.exit_on_error:
                 raise
             await self._stay_after(unwrap(error))
+
+    async def _settle(self) -> None:
+        """Replicas take this node's being ready for the arrival of all that the first commands wrote."""
+        with trio.move_on_after(PUBLISH_LIMIT) as limit:
+            await self.store.all_published()
+        if limit.cancelled_caught:
+            log.warning("not everything is published %g s after the first commands: is it written to?", PUBLISH_LIMIT)
 
     async def _stay_after(self, error: Exception) -> None:
         log.error("start failed: %s", error, exc_info=not isinstance(error, (LitefsError, OSError)))
@@ -232,6 +240,7 @@ class Node:
         await stack.enter_async_context(self._life.part("halts", at_once(network.halts.run)))
         await stack.enter_async_context(self._life.part("remote halts", at_once(network.remote.run)))
         self._situation.begin(self.role, network.primary_done)
+        self.role.conform = self._supervisor.conform
         await stack.enter_async_context(
             self._life.part("lease", at_once(network.machine.run), leave=network.machine.leave, grace=LEASE_GRACE)
         )

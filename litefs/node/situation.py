@@ -29,7 +29,9 @@ class Situation:
 
     def context(self) -> ExecContext:
         role = self._known()
-        return ExecContext(role.hostname, role.candidate, role.is_primary, role.primary_hostname)
+        return ExecContext(
+            role.hostname, role.candidate, role.is_primary and not role.is_yielding, role.primary_hostname
+        )
 
     async def wait_change(self) -> None:
         await self._known().wait_change()

@@ -126,8 +126,11 @@ class Runner:
 
     # -------------------------------------------------------------------------------------------- to completion
 
-    async def complete(self) -> None:
+    async def complete(self, tell: Callable[[str], None]) -> None:
         """Run it to a successful end, if it is for this node; wait for the primary, if that runs it.
+
+        Args:
+            tell: told what is going on.
 
         Raises:
             ExecError: it could not be started, or failed.
@@ -139,11 +142,13 @@ class Runner:
                 log.info("skipping command: %s: %s", self.command, verdict.reason)
                 return
             if verdict.admits is None:
-                log.info("waiting until the primary is up: %s: %s", self.command, verdict.reason)
+                log.info("waiting for the primary: %s: %s", self.command, verdict.reason)
+                tell(f"waiting for the primary to run a command that comes first: {self.command.name}")
                 if await self.policies.situation.primary_done():
                     return
                 continue
             log.info("running command: %s", self.command)
+            tell(f"running a command that comes first: {self.command.name}")
             returncode = await self.once()
             if returncode == 0:
                 return

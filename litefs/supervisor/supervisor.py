@@ -86,8 +86,11 @@ class Supervisor:
         """The commands that run now."""
         return [runner.child for runner in (*self._tasks, *self._services) if runner.child is not None]
 
-    async def prepare(self) -> None:
-        """Run the tasks, one after the other.
+    async def prepare(self, tell: Callable[[str], None] = lambda text: None) -> bool:
+        """Run the tasks, one after the other; whether any has run here.
+
+        Args:
+            tell: told what is going on.
 
         Raises:
             ExecError: one could not be started, or failed.
@@ -95,9 +98,10 @@ class Supervisor:
         """
         try:
             for task in self._tasks:
-                await task.complete()
+                await task.complete(tell)
         except ExceptionGroup as group:
             raise unwrap(group) from None
+        return any(task.returncode is not None for task in self._tasks)
 
     async def run(self, up: Callable[[], None]) -> int | None:
         """Start the services, call ``up()``, wait for the end of an essential one; the daemon's exit code.
@@ -144,9 +148,9 @@ class Supervisor:
         return next((code for code in codes if code > 0), 0)
 
     async def conform(self) -> None:
-        """Wait until no service runs that the policies do not admit any more."""
-        for service in self._services:
-            await service.settle()
+        """Wait until no command runs that the policies do not admit any more."""
+        for runner in (*self._tasks, *self._services):
+            await runner.settle()
 
     def pass_on(self, number: int) -> None:
         """Hand a signal that is not about stopping to the command at work: the task, or the main or only service."""

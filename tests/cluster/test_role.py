@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 import trio
+import trio.testing
 
-from litefs.cluster.role import Role
+from litefs.cluster.role import YIELD_LIMIT, Role
 from litefs.leases import PrimaryInfo
 from litefs.store.events import EventHub, PrimaryChangeEvent
 
@@ -71,3 +73,44 @@ async def _changes() -> None:
 def test_role() -> None:
     for body in (_lag, _names, _changes):
         trio.run(body)
+
+
+async def _yielding() -> None:
+    one, seen, ended = role(), [], trio.Event()
+    one.lead()
+
+    async def conform() -> None:
+        seen.append(one.is_yielding)
+        await ended.wait()
+
+    async def end() -> None:
+        await one.wait_change()
+        seen.append(one.is_yielding)
+        ended.set()
+
+    one.conform = conform
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(end)
+        await trio.testing.wait_all_tasks_blocked()
+        async with one.yielding():
+            assert seen == [True, True]
+            async with one.yielding():  # as where a hand-over fails and the lease is released instead
+                pass
+            assert one.is_yielding
+    assert not one.is_yielding
+
+
+def test_yielding_is_announced_and_waits_for_commands() -> None:
+    trio.run(_yielding)
+
+
+def test_yielding_does_not_wait_forever(caplog: pytest.LogCaptureFixture) -> None:
+    async def main() -> None:
+        one = role()
+        one.conform = trio.sleep_forever
+        started = trio.current_time()
+        async with one.yielding():
+            assert trio.current_time() - started == pytest.approx(YIELD_LIMIT)
+
+    trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))
+    assert "handing over without them" in caplog.text
