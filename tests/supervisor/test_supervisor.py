@@ -204,8 +204,9 @@ def test_other_signals_are_passed_on(tmp_path):
     async def main():
         async with trio.open_nursery() as nursery:
             nursery.start_soon(run, supervisor)
-            while not flag.exists():
-                await trio.sleep(0.01)
+            with trio.fail_after(20):
+                while not (flag.exists() and supervisor.running):  # it may be quicker than we hear of it
+                    await trio.sleep(0.01)
             supervisor.pass_on(signal.SIGUSR1)
 
     trio.run(main)
