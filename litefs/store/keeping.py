@@ -153,9 +153,14 @@ class Keeping:
         last = self._db.pos.txid
         first = min((low for low, _ in self._ranges), default=last)
         self._branch = branches.publish(self._branch, first, last)
+        newest = self._db.ltx_dir.newest()
         for item in self._ranges:
+            here, there = self._db.ltx_dir.file(*item), self._branch.path / ltx.filename(*item)
             with suppress(FileNotFoundError):  # retention was faster
-                os.rename(self._db.ltx_dir.file(*item), self._branch.path / ltx.filename(*item))
+                if item == newest:
+                    _link(here, there)  # a crash must still find out where the database is
+                else:
+                    os.rename(here, there)
 
     def undo(self) -> None:
         """The snapshot may not be applied after all: everything goes back. Blocking, but it hardly ever happens."""
@@ -167,7 +172,9 @@ class Keeping:
         self._branch, self._ranges = None, []
 
     def done(self) -> None:
-        """The snapshot's LTX file has its name: it is the only one."""
+        """The snapshot's LTX file has its name, no page is written yet: from now on it says where the database is."""
+        if self._branch is not None and (newest := self._db.ltx_dir.newest()) is not None:
+            self._remove(newest)
         for item in self._ranges:
             self._db.ltx_dir.forget(item)
         if self._branch is not None:
@@ -182,7 +189,22 @@ class Keeping:
             branches.abandon(self._branch)
         if self._branch is None:
             for item in self._ranges:
-                self._db.ltx_dir.file(*item).unlink(missing_ok=True)
+                self._remove(item)
+
+    def _remove(self, item: Range) -> None:
+        """Delete an old file, unless the snapshot has taken its name: an older one of as many transactions had it."""
+        path = self._db.ltx_dir.file(*item)
+        if path != self._incoming.path:
+            path.unlink(missing_ok=True)
+
+
+def _link(here: Path, there: Path) -> None:
+    try:
+        os.link(here, there)
+    except FileNotFoundError:
+        raise
+    except OSError:  # a file system without hard links
+        os.rename(here, there)
 
 
 def report(branch: Branch) -> None:

@@ -6,16 +6,22 @@ import json
 import os
 import sqlite3
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import ExitStack, closing
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
+import trio
 
 from litefs import cli, ltx
 from litefs.ltx import Pos
 from litefs.store import branches, branchfile, nodeids
 from litefs.store.branches import LIMITS, Branch, Incomplete, NoSuchBranch, Reason
 from litefs.store.branchfile import BranchDamaged
+from litefs.store.keeping import Keeping
+from litefs.store.store import Store
+from tests.support import chain
 from tests.support.history import History, fill
 from tests.support.nodes import Node
 from tests.support.waiting import wait_for
@@ -148,6 +154,71 @@ def test_node_ids(tmp_path: Path) -> None:
     assert nodeids.known(tmp_path) == set(range(10, nodeids.KEPT + 10))
     (tmp_path / "nodeids").write_bytes(b"\xff\xfe nonsense 000000000000000a\n")
     assert nodeids.known(tmp_path) == {10}
+
+
+# ----------------------------------------------------------------------------------------------------------- keeping
+
+
+@pytest.mark.parametrize("undo", [False, True])
+def test_a_crash_while_it_is_kept(case: Case, history: History, tmp_path: Path, undo: bool) -> None:
+    """Everything is in the branch, the snapshot not in place: the database is found where it was, and can go on."""
+    history.place(history.image)
+    pos = history.pos
+
+    async def main() -> None:
+        store = Store(case.data, tmp_path / "mnt")
+        db = await store.database("app.db")
+        head = ltx.Header(4096, 1, 1, 99, 0, 0, 0, node_id=7)
+        incoming = SimpleNamespace(pos=Pos(99, 1 << 63 | 5), local=False, header=head, checksums=[], path=Path("x"))
+        keeping = Keeping(db, cast(Any, incoming))
+        await keeping.prepare()
+        await keeping.complete()
+        if undo:
+            keeping.undo()
+        await keeping.close()
+
+    trio.run(main)
+    assert case.recover().pos == pos
+    assert (case.files / "database").read_bytes() == history.image
+    if undo:
+        assert branches.branches(case.data) == []
+        assert chain.replay(case.files).pos == pos
+    else:
+        (branch,) = branches.branches(case.data)
+        assert (branch.reason, branch.tip, branch.changed_pages) == ("superseded", str(pos), branch.pages)
+        assert exported(branch, tmp_path / "out.db") == history.image
+
+
+@pytest.mark.parametrize("same", [False, True])
+def test_a_snapshot_over_one_of_the_same_name(case: Case, history: History, tmp_path: Path, same: bool) -> None:
+    """Of the same position nothing is lost, and nothing kept; the new file stays in either case."""
+    history.place(history.image)
+    tip = history.pos
+
+    async def main() -> None:
+        store = Store(case.data, tmp_path / "mnt")
+        db = await store.database("app.db")
+        old = db.ltx_dir.file(1, tip.txid)
+        with open(old, "wb+") as out, ExitStack() as stack:
+            files = [stack.enter_context(open(db.ltx_dir.file(*item), "rb")) for item in db.ltx_dir.ranges()]
+            ltx.compact(files, out, compress=False)
+        db.ltx_dir.load()
+        assert db.ltx_dir.newest() == (1, tip.txid)
+        pos = tip if same else Pos(tip.txid, tip.checksum ^ 1)
+        head = ltx.Header(4096, 1, 1, tip.txid, 0, 0, 0, node_id=7)
+        incoming = SimpleNamespace(pos=pos, local=False, header=head, checksums=[], path=tmp_path / "new")
+        incoming.path.write_bytes(b"new")
+        keeping = Keeping(db, cast(Any, incoming))
+        await keeping.prepare()
+        await keeping.complete()
+        incoming.path = incoming.path.rename(old)
+        keeping.done()
+        await keeping.close()
+        assert [path.read_bytes() for path in db.ltx_dir.path.iterdir()] == [b"new"]
+        assert len(db.ltx_dir) == 0
+
+    trio.run(main)
+    assert [branch.reason for branch in branches.branches(case.data)] == ([] if same else ["diverged"])
 
 
 # ------------------------------------------------------------------------------------------------------ command line
