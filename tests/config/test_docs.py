@@ -12,6 +12,7 @@ from litefs.config import loads
 from litefs.config.merged import merged_schema
 from litefs.config.schema import Schema
 from litefs.plugins import BUILTIN, Plugins, load
+from litefs.supervisor import from_entry
 
 PAGE = Path(__file__).parents[2] / "docs" / "configuration.md"
 BEGIN = "UPDATE_DOCS=1 rewrites it -->\n"
@@ -53,11 +54,17 @@ def test_the_list_of_keys_is_up_to_date() -> None:
     assert new == PAGE.read_text()
 
 
-def examples() -> Iterator[str]:
-    for block in PAGE.read_text().split("```yaml\n")[1:]:
+def examples(page: Path = PAGE) -> Iterator[str]:
+    for block in page.read_text().split("```yaml\n")[1:]:
         yield block[: block.index("```")]
 
 
 def test_the_example_is_a_configuration() -> None:
     example = next(examples())
     assert loads(example, plugins=load(), environment={"HOSTNAME": "node1"}).lease.candidate is True
+
+
+def test_the_examples_of_commands_are_configurations() -> None:
+    for example in examples(PAGE.with_name("exec.md")):
+        for entry in loads(f"lease: {{type: static}}\n{example}", plugins=load(), environment={}).exec:
+            from_entry(entry)
