@@ -31,6 +31,7 @@ class Role:
         synced: set once this node has everything that its present primary had when it connected; new for each.
         ready: set once the node has become primary, or has everything a primary had when it connected.
         conform: waits until no command of this node runs that should not, the role being what it is; set by the node.
+        announced: further keys of ``GET /status``, which parts of this node set.
         last_heartbeat_ms: clock of the primary up to which everything has been applied, ms since the epoch; None
             before the first heartbeat and after this node was primary.
     """
@@ -43,6 +44,7 @@ class Role:
         self.is_primary = False
         self.primary: PrimaryInfo | None = None
         self.ready = trio.Event()
+        self.announced: dict[str, str] = {}
         self.synced = trio.Event()
         self.last_heartbeat_ms: int | None = None
         self._events = events

@@ -67,6 +67,7 @@ class Status:
             "leaseType": self._leaser.type,
             "transactions": sum(pos.txid for pos in positions.values()),
             "members": self._other_nodes(),
+            **self._role.announced,
         }
         if databases:
             found["databases"] = {name: self._database(name, pos) for name, pos in sorted(positions.items())}

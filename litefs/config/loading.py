@@ -242,7 +242,7 @@ def _config(checked: Checked) -> Config:
         data=_section(DataConfig, tree["data"], dir=_absolute(tree["data"]["dir"])),
         fuse=_section(FuseConfig, tree["fuse"], dir=_absolute(tree["fuse"]["dir"])),
         http=_section(HTTPConfig, tree["http"], auth_token=token),
-        proxy=_section(ProxyConfig, tree["proxy"], section=_chosen(tree["proxy"])),
+        proxy=_section(ProxyConfig, tree["proxy"], section=_chosen(tree["proxy"]), keys=tree["proxy"]),
         lease=_section(LeaseConfig, tree["lease"], section=_chosen(tree["lease"])),
         backup=_section(BackupConfig, tree["backup"], auth_token=backup_token, section=_chosen(tree["backup"])),
         log=_section(LogConfig, tree["log"]),

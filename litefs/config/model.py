@@ -69,7 +69,11 @@ class HTTPConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProxyConfig:
-    """``proxy``: it runs where ``target`` is not empty.  ``section`` is ``proxy.TYPE``, the plugin's own keys."""
+    """``proxy``: it runs where ``target`` is not empty.
+
+    ``section`` is ``proxy.TYPE``, the plugin's own keys; ``keys`` has those of ``proxy`` itself as they are written,
+    and with them what plugins added to the section.
+    """
 
     type: str
     addr: str
@@ -85,6 +89,7 @@ class ProxyConfig:
     write_timeout: float
     idle_timeout: float
     section: Mapping[str, Any] = field(repr=False)
+    keys: Mapping[str, Any] = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

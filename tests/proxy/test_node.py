@@ -136,3 +136,21 @@ def _get(port: int) -> bytes:
     with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=20)) as connection:
         connection.request("GET", "/")
         return connection.getresponse().read()
+
+
+def test_writes_anywhere(make_node: MakeNode) -> None:
+    """Elsewhere than on Fly: the replica's proxy sends writes on, and the same client reads them back from it."""
+    ports = [free_port() for _ in range(4)]
+    one = make_node("one", settings=proxy(ports[0], ports[1], redirect="forward")).start()
+    with closing(sqlite3.connect(one.path("db"))) as db:
+        db.execute("pragma journal_mode=wal")
+        db.execute("create table t (x)")
+    two = make_node("two", primary=one, settings=proxy(ports[2], ports[3], redirect="forward")).start()
+    connection = closing(http.client.HTTPConnection("127.0.0.1", ports[2], timeout=20))
+    with application(one, ports[1]), application(two, ports[3]), connection as there:
+        for n in range(1, 101):
+            there.request("POST", "/")
+            answer = there.getresponse()
+            assert answer.read() == str(n).encode()
+            there.request("GET", "/", headers={"Cookie": str(answer.headers["Set-Cookie"]).partition(";")[0]})
+            assert there.getresponse().read() == str(n).encode()

@@ -48,6 +48,7 @@ class FakeStore:
 
     def __init__(self) -> None:
         self.writable = True
+        self.node_id = 1
         self.databases: dict[str, FakeDatabase] = {}
 
     def opened(self, name: str) -> FakeDatabase | None:
@@ -79,6 +80,8 @@ class Site:
         self.role = Role("one", candidate=True, events=EventHub())
         self.role.lead()
         self.connections = 0
+        http = SimpleNamespace(tls_ca="", tls_cert="", tls_key="", secure=False, auth_token="")
+        self.config = SimpleNamespace(http=http, lease=SimpleNamespace(advertise_url="http://127.0.0.1:1"))
         self.proxy: FlyProxy
 
     async def application(self, handler: Handler) -> None:
@@ -122,7 +125,7 @@ class Site:
         service = plugin.make(proxy_config(plugin, section), node_info())
         assert isinstance(service, FlyProxy)
         self.proxy, self._ended = service, trio.Event()
-        node: Any = SimpleNamespace(store=self.store, role=self.role, config=None)
+        node: Any = SimpleNamespace(store=self.store, role=self.role, config=self.config)
         try:
             await service.run(node, task_status=task_status)
         finally:

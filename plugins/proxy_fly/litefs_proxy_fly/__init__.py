@@ -9,7 +9,7 @@ from importlib.resources import files
 
 from litefs.config import Config, ProxyConfig
 from litefs.errors import BadName, ConfigError
-from litefs.extensions import ProxySpec, Service, ServiceSpec
+from litefs.extensions import ConfigSection, ProxySpec, Service, ServiceSpec
 from litefs.hookspecs import hookimpl
 from litefs.leases import NodeInfo
 
@@ -34,6 +34,12 @@ def role_metadata(config: Config, node: NodeInfo) -> Service | None:
     from litefs_proxy_fly.metadata import on_fly
 
     return on_fly(os.environ)
+
+
+@hookimpl
+def litefs_config_sections() -> Sequence[ConfigSection]:
+    schema = json.loads((files(__name__) / "proxy.json").read_text("utf-8"))
+    return [ConfigSection("proxy", schema)]
 
 
 @hookimpl

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from http import HTTPStatus
 
 from litefs_proxy_fly.cookies import Dates
+from litefs_proxy_fly.heads import Request
 
 _dates = Dates()
 
@@ -60,6 +61,11 @@ NO_PRIMARY = Answer(503, "Proxy error: no primary available", outcome="no-primar
 def replay(hostname: str) -> Answer:
     """Fly's router is to send the request to that node."""
     return Answer(200, fields=b"Fly-Replay: instance=%b\r\n" % hostname.encode(), outcome="replayed")
+
+
+def redirect(url: str, request: Request) -> Answer:
+    """The client is to send the request to the primary's proxy itself."""
+    return Answer(307, fields=b"Location: %b%b\r\n" % (url.rstrip("/").encode(), request.target), outcome="redirected")
 
 
 def error(status: int, reason: str) -> Answer:

@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import logging
+from time import monotonic
 from typing import TYPE_CHECKING
+
+import trio
 
 from litefs_proxy_fly import answers, bodies, cookies
 from litefs_proxy_fly.answers import Answer
 from litefs_proxy_fly.bodies import BadBody
 from litefs_proxy_fly.client import DRAIN_MOST, Client, ClientGone, Phase
-from litefs_proxy_fly.exchange import Exchange
+from litefs_proxy_fly.exchange import Exchange, Replay
 from litefs_proxy_fly.heads import BadRequest, BadResponse, Request, Response
-from litefs_proxy_fly.rules import Forward, Rules
-from litefs_proxy_fly.upstream import Pool, UpstreamError
+from litefs_proxy_fly.rules import Forward, Rules, ToPrimary, Verdict
+from litefs_proxy_fly.upstream import Lost, Pool, Unreachable, UpstreamError
 
 if TYPE_CHECKING:
     from litefs_proxy_fly.server import Server
 
 log = logging.getLogger(__name__)
+
+REPLAY_MOST = 1 << 20  # bytes of a body that are kept, so that it can be sent to another node
+AGAIN = 0.1  # seconds between two attempts to reach a primary
 
 
 class Connection:
@@ -68,10 +74,10 @@ class Connection:
             request = await self._client.request(self._host)
             if request is None:
                 return False
-            verdict = self._rules.now(request) or await self._rules.later(request)
-            if isinstance(verdict, Forward):
-                return await self._forward(request, verdict)
-            return await self._answer(request, verdict)
+            verdict = await self._decide(request)
+            if isinstance(verdict, Answer):
+                return await self._answer(request, verdict)
+            return await self._forward(request, verdict)
         except (BadRequest, BadBody) as error:
             return await self._refuse(error)
 
@@ -98,31 +104,75 @@ class Connection:
 
     # --------------------------------------------------------------------------------------------- with the application
 
-    async def _forward(self, request: Request, verdict: Forward) -> bool:
-        async def extra(response: Response) -> bytes:
-            """Where the position is taken: the application has done its work by now."""
-            if not verdict.cookie:
-                return b""
-            txid = await self._rules.position()
-            return cookies.header(txid) if txid is not None else b""
-
+    async def _forward(self, request: Request, verdict: Forward | ToPrimary) -> bool:
         keep_alive = request.keep_alive and not self._server.closing
-        exchange = Exchange(self._client, request, self._pool, keep_alive=keep_alive, extra=extra)
+        exchange = Exchange(self._client, request, keep_alive=keep_alive)
+        exchange.keep = REPLAY_MOST if self._rules.forwards else 0
         try:
-            go_on = await exchange.run()
+            if isinstance(verdict, Forward):
+                go_on = await self._to_application(exchange, request, verdict)
+            else:
+                go_on = await self._to_primary(exchange, request, verdict)
         except (UpstreamError, BadResponse) as error:
             log.warning("proxy: %s %s: %s", request.method.decode(), request.target.decode(errors="replace"), error)
             if self._client.started:
                 return False
-            return await self._failed(request, str(error))
+            return await self._say(request, answers.error(502, str(error)))
         if not go_on and self._client.phase is Phase.EXCHANGE:
             await self._client.linger()
         return go_on
 
-    async def _failed(self, request: Request, reason: str) -> bool:
-        # The body may be half read, so where the next request begins is known only if there was none.
+    async def _to_application(self, exchange: Exchange, request: Request, verdict: Forward) -> bool:
+        exchange.head = request.head
+        if verdict.cookie:
+            exchange.extra = self._position_cookie
+        exchange.replays = lambda value: self._rules.replays(value) is not None
+        try:
+            return await exchange.run(self._pool)
+        except Replay as replay:
+            exchange.replays = lambda value: False
+            elsewhere = self._rules.replays(replay.instance)
+            if elsewhere is None:
+                return await self._say(request, answers.NO_PRIMARY)
+            return await self._to_primary(exchange, request, elsewhere)
+
+    async def _position_cookie(self, response: Response) -> bytes:
+        """Made when the response is there: the application has done its work by now."""
+        txid = await self._rules.position()
+        return cookies.header(txid) if txid is not None else b""
+
+    async def _to_primary(self, exchange: Exchange, request: Request, verdict: ToPrimary) -> bool:
+        """Send it there; when nothing could be sent, to whoever is primary by then."""
+        primaries, give_up = self._server.primaries, monotonic() + self._rules.redirect_timeout
+        exchange.head = request.head_from(self._server.node)
+        while True:
+            try:
+                if verdict.redirect:
+                    return await self._answer(request, answers.redirect(await primaries.url(verdict.primary), request))
+                return await exchange.run(await primaries.pool(verdict.primary))
+            except UpstreamError as error:
+                unheard = isinstance(error, Unreachable) or (isinstance(error, Lost) and error.unheard)
+                if self._client.started or not unheard:
+                    raise
+                primaries.forget()
+                if monotonic() >= give_up:
+                    log.warning("proxy: %s", error)
+                    return await self._say(request, answers.NO_PRIMARY)
+            await trio.sleep(AGAIN)
+            now = await self._decide(request)
+            if isinstance(now, Answer):
+                return await self._say(request, now)
+            if isinstance(now, Forward):
+                return await self._to_application(exchange, request, now)
+            verdict = now
+
+    async def _decide(self, request: Request) -> Verdict:
+        return self._rules.now(request) or await self._rules.later(request)
+
+    async def _say(self, request: Request, answer: Answer) -> bool:
+        """Answer although parts of the request may have been read already."""
+        # Where the next request begins is known only if there was no body.
         keep_alive = request.keep_alive and request.length == 0 and not self._server.closing
-        answer = answers.error(502, reason)
         encoded = answer.encode(keep_alive=keep_alive, head=request.method == b"HEAD", http10=request.http10)
         await self._client.send(encoded)
         if not keep_alive:

@@ -24,7 +24,20 @@ from litefs_proxy_fly.upstream import Lost, Pool, Upstream
 CONTINUE_WAIT = 1.0  # seconds for the application to say 100 (Continue); after that we do, since it may not know how
 SAFE = frozenset({b"GET", b"HEAD", b"OPTIONS", b"TRACE"})  # methods that may be sent a second time
 
+
 Extra = Callable[[Response], Awaitable[bytes]]
+
+
+async def _nothing(response: Response) -> bytes:
+    return b""
+
+
+class Replay(Exception):
+    """The application wants another node to have the request; ``instance`` is how it names that."""
+
+    def __init__(self, instance: bytes) -> None:
+        super().__init__(instance)
+        self.instance = instance
 
 
 class Exchange:
@@ -33,21 +46,28 @@ class Exchange:
     Args:
         client: who sent it.
         request: its head.
-        pool: where connections to the application are.
         keep_alive: whether the client's connection may go on afterwards.
-        extra: further header lines for the client, made once the response's head is there.
 
     Attributes:
+        head: what is sent for the request's head.
+        extra: further header lines for the client, made once the response's head is there.
+        keep: bytes of the body that are kept, so that the request can be sent once more.
+        replays: whether a Fly-Replay of the application is obeyed here, given its value.
         status: of the response; 0 while there is none.
         sent: bytes of the response's body, its framing included.
     """
 
-    def __init__(self, client: Client, request: Request, pool: Pool, *, keep_alive: bool, extra: Extra) -> None:
+    def __init__(self, client: Client, request: Request, *, keep_alive: bool) -> None:
         self._client = client
         self._request = request
-        self._pool = pool
         self._keep_alive = keep_alive
-        self._extra = extra
+        self.head = request.head
+        self.extra: Extra = _nothing
+        self.replays: Callable[[bytes], bool] = lambda value: False
+        self.keep = 0
+        self._ran = False
+        self._record: bytearray | None = bytearray()  # of the body, as it was sent; None when that was too much
+        self._pool: Pool
         self._body: Body = bodies.reader(request.length)
         self._continued = not request.expects
         self._continue = trio.Event()
@@ -57,16 +77,25 @@ class Exchange:
         self.status = 0
         self.sent = 0
 
-    async def run(self) -> bool:
+    async def run(self, pool: Pool) -> bool:
         """Do it; whether the client's connection can be used further.
 
-        Raises UpstreamError and BadResponse where there is no proper response, BadBody where the request's body breaks
-        its framing, ClientGone.
+        After Unreachable, Lost before anything was heard, and Replay it can be run once more.
+
+        Args:
+            pool: where connections to the application are.
+
+        Raises Replay, UpstreamError and BadResponse where there is no proper response, BadBody where the request's body
+        breaks its framing, ClientGone.
         """
-        first = self._upload_part(self._client.data)
+        self._pool = pool
+        if self._ran and self._record is None:
+            raise Lost("the request's body is too big to be sent again")
+        self._ran = True
+        first = bytes(self._record or b"") + self._upload_part(self._client.data)
         again = self._body.done and not first and self._request.method in SAFE
         while True:
-            upstream = self._pool.take(careful=not again) or await self._pool.connect()
+            upstream = pool.take(careful=not again) or await pool.connect()
             try:
                 return await self._attempt(upstream, first)
             except Lost as lost:
@@ -77,7 +106,7 @@ class Exchange:
                     upstream.close()
 
     async def _attempt(self, upstream: Upstream, first: bytes) -> bool:
-        await upstream.begin(self._request.head + first if first else self._request.head)
+        await upstream.begin(self.head + first if first else self.head)
         if self._body.done:
             return await self._download(upstream)
         return await self._both_ways(upstream)
@@ -91,10 +120,16 @@ class Exchange:
         payload, self._client.data = self._body.take(data) if data else (b"", b"")
         if self._body.done:
             self._client.body_read()
-        if self._request.length != CHUNKED:
-            return payload
-        framed = bodies.chunk(payload)
-        return framed + bodies.last_chunk(self._body.trailers) if self._body.done else framed
+        framed = payload
+        if self._request.length == CHUNKED:
+            framed = bodies.chunk(payload)
+            if self._body.done:
+                framed += bodies.last_chunk(self._body.trailers)
+        if self._record is not None:
+            self._record += framed
+            if len(self._record) > self.keep:
+                self._record = None
+        return framed
 
     async def _both_ways(self, upstream: Upstream) -> bool:
         failure: Exception | None = None
@@ -141,7 +176,9 @@ class Exchange:
     async def _download(self, upstream: Upstream) -> bool:
         response, data = await self._response_head(upstream)
         self.status = response.status
-        extra = await self._extra(response)
+        if response.replay and self._record is not None and self.replays(response.replay):
+            raise Replay(response.replay)
+        extra = await self.extra(response)
         if response.status == 101:
             return await self._change_protocol(upstream, response, extra, data)
         chunked = response.length < 0 and not self._request.http10

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import logging
 import math
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
 import trio
 
 from litefs.errors import DatabaseNotFound
+from litefs.leases import PrimaryInfo
 from litefs_proxy_fly import answers, cookies
 from litefs_proxy_fly.answers import Answer
 from litefs_proxy_fly.globs import Globs, path_of
@@ -23,8 +25,11 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+_INSTANCE = re.compile(rb"(?:^|[;,\s])instance=([^;,\s]+)")
+
 HEALTH = b"/litefs/health"
 POSITION_LIMIT = 5.0  # seconds that a read waits for the position its client has seen
+MOST_HOPS = 3  # proxies a request may pass through
 WRITABLE_CHECK = 0.02  # seconds between looks whether a primary may write again, as in the middle of a hand-over
 
 
@@ -39,8 +44,21 @@ class Forward:
     cookie: bool
 
 
-Verdict = Forward | Answer
-V = TypeVar("V", Forward, Answer)
+@dataclass(frozen=True, slots=True)
+class ToPrimary:
+    """The primary's proxy gets the request.
+
+    Args:
+        primary: which node that is.
+        redirect: whether the client is to go there itself.
+    """
+
+    primary: PrimaryInfo
+    redirect: bool = False
+
+
+Verdict = Forward | Answer | ToPrimary
+V = TypeVar("V", Forward, Answer, ToPrimary)
 
 PLAIN = Forward(cookie=False)
 WITH_COOKIE = Forward(cookie=True)
@@ -53,11 +71,19 @@ class Rules:
         self._store = store
         self._role = role
         self._name = config.db
+        self._node = b"%016X" % store.node_id
         self._passthrough = Globs(config.passthrough)
         self._always_forward = Globs(config.always_forward)
         self._max_lag = config.max_lag * 1000 or math.inf
-        self._redirect_timeout = config.primary_redirect_timeout
+        self.redirect_timeout = config.primary_redirect_timeout
+        self._redirect = config.keys["redirect"]
+        self._sockets_to_primary = config.keys["websockets"] == "primary"
         self._debug = config.debug
+
+    @property
+    def forwards(self) -> bool:
+        """Whether requests may go on to another node's proxy."""
+        return bool(self._redirect == "forward")
 
     def now(self, request: Request) -> Verdict | None:
         """The decision, where none has to be waited for.  Raises BadRequest."""
@@ -66,7 +92,7 @@ class Rules:
             return self._say(request, "matches passthrough expression, proxying to target", PLAIN)
         if path == HEALTH and request.method == b"GET":
             return self._health(request)
-        if request.is_read and not self._always_forward.match(path):
+        if not self._is_write(request, path):
             if not cookies.position(request.cookies):
                 return self._say(request, "no client txid, proxying to target", PLAIN)
             return None
@@ -74,9 +100,9 @@ class Rules:
 
     async def later(self, request: Request) -> Verdict:
         """The decision about a request for which there was none yet."""
-        if request.is_read and not self._always_forward.match(path_of(request.target)):
+        if not self._is_write(request, path_of(request.target)):
             return await self._read(request)
-        with trio.move_on_after(self._redirect_timeout):
+        with trio.move_on_after(self.redirect_timeout):
             while (verdict := self._write(request)) is None:
                 await self._role_or_right_changes()
             return verdict
@@ -87,7 +113,21 @@ class Rules:
         db = self._store.opened(self._name) or await self._database()
         return db.pos.txid if db is not None else None
 
+    def replays(self, value: bytes) -> ToPrimary | None:
+        """Where a Fly-Replay of the application leads, if that is ours to do: to the primary, elsewhere than on Fly."""
+        primary = self._role.primary
+        instance = _INSTANCE.search(value)
+        if self._redirect != "forward" or primary is None or instance is None:
+            return None
+        return ToPrimary(primary) if instance[1] == primary.hostname.encode() else None
+
     # --------------------------------------------------------------------------------------------------------- kinds
+
+    def _is_write(self, request: Request, path: bytes) -> bool:
+        """What another node has sent here is for the primary, whatever its method."""
+        if not request.is_read or request.hops or self._always_forward.match(path):
+            return True
+        return self._sockets_to_primary and bool(request.upgrade)
 
     def _health(self, request: Request) -> Answer:
         if (lag := self._role.lag_ms() or 0) > self._max_lag:
@@ -109,11 +149,17 @@ class Rules:
         if role.is_primary:
             if not self._store.writable:
                 return None
-            return self._say(request, "node is primary, proxying to target", PLAIN if request.is_read else WITH_COOKIE)
+            forward = PLAIN if request.is_read and not request.hops else WITH_COOKIE
+            return self._say(request, "node is primary, proxying to target", forward)
         primary = role.primary
         if primary is None or not (primary.hostname.isprintable() and primary.hostname.isascii()):
             return None
-        return self._say(request, f"primary is {primary.hostname}, replaying", answers.replay(primary.hostname))
+        if self._redirect == "fly-replay":
+            return self._say(request, f"primary is {primary.hostname}, replaying", answers.replay(primary.hostname))
+        if len(request.hops) >= MOST_HOPS or self._node in request.hops:
+            return None  # it has been here: who is primary is just changing
+        redirect = self._redirect == "307"
+        return self._say(request, f"primary is {primary.hostname}, sending it there", ToPrimary(primary, redirect))
 
     # ------------------------------------------------------------------------------------------------------- waiting
 

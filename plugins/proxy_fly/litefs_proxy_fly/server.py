@@ -12,6 +12,7 @@ import trio
 from litefs_proxy_fly import sockets
 from litefs_proxy_fly.client import Client, Limits
 from litefs_proxy_fly.connection import Connection
+from litefs_proxy_fly.primaries import Primaries
 from litefs_proxy_fly.rules import Rules
 from litefs_proxy_fly.upstream import Pool
 
@@ -26,12 +27,24 @@ class Server:
 
     Args:
         most: connections at a time; the others wait in the kernel until one ends.
+        primaries: where requests for the primary go.
+        node: this node, as one of a request's hops.
 
     Attributes:
         closing: whether it takes no more requests.
     """
 
-    def __init__(self, listener: socket.socket, rules: Rules, pool: Pool, limits: Limits, most: int) -> None:
+    def __init__(
+        self,
+        listener: socket.socket,
+        rules: Rules,
+        pool: Pool,
+        limits: Limits,
+        *,
+        most: int,
+        primaries: Primaries,
+        node: bytes,
+    ) -> None:
         self._listener = listener
         self._rules = rules
         self._pool = pool
@@ -40,6 +53,8 @@ class Server:
         self._clients: dict[Client, None] = {}  # in the order in which they came
         self._left = trio.Event()  # set, and replaced, when one ends
         self._accepting = trio.CancelScope()
+        self.primaries = primaries
+        self.node = node
         self.closing = False
 
     async def run(self, *, task_status: trio.TaskStatus[None]) -> None:
@@ -52,6 +67,7 @@ class Server:
                     await self._accept(connections)
             background.cancel_scope.cancel()
         self._pool.close()
+        self.primaries.close()
 
     def close(self) -> None:
         """Take no more connections and requests."""
@@ -109,3 +125,4 @@ class Server:
             for client in list(self._clients):
                 client.expire(now)
             self._pool.expire(now)
+            self.primaries.expire(now)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import socket
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 import trio
 
@@ -34,8 +36,11 @@ class FlyProxy:
 
     async def run(self, node: RunningNode, *, task_status: trio.TaskStatus[None]) -> None:
         """Serve until cancelled.  Raises ListenError where the address cannot be used."""
-        from litefs_proxy_fly.client import Limits  # late: the node has its mount by now
+        from litefs.cluster.peers import Peers  # late: the node has its mount by now
+        from litefs.http.tls import client_context
+        from litefs_proxy_fly.client import Limits
         from litefs_proxy_fly.descriptors import connections_allowed
+        from litefs_proxy_fly.primaries import Primaries
         from litefs_proxy_fly.rules import Rules
         from litefs_proxy_fly.server import Server
         from litefs_proxy_fly.upstream import Pool
@@ -48,11 +53,29 @@ class FlyProxy:
             idle=config.idle_timeout,
         )
         listener = bind(config.addr, "proxy.addr")
-        rules = Rules(config, node.store, node.role)
-        self._server = Server(listener, rules, Pool(*self._target), limits, connections_allowed())
+        http = node.config.http
+        tls = client_context(http.tls_ca, http.tls_cert, http.tls_key) if http.secure or http.tls_ca else None
+        peers = Peers(node.store.node_id, token=http.auth_token, tls=tls)
+        self._server = Server(
+            listener,
+            Rules(config, node.store, node.role),
+            Pool(*self._target),
+            limits,
+            most=connections_allowed(),
+            primaries=Primaries(peers, listener.getsockname()[1]),
+            node=b"%016X" % node.store.node_id,
+        )
+        node.role.announced["proxyURL"] = self._url(node, listener.getsockname()[1])
         host, port = listener.getsockname()[:2]
         log.info("proxy server listening on: http://%s:%d", f"[{host}]" if ":" in host else host, port)
         await self._server.run(task_status=task_status)
+
+    def _url(self, node: RunningNode, port: int) -> str:
+        """Where other nodes reach this proxy: as configured, or else on the host of the node's API."""
+        if given := str(self._config.keys["advertise-url"]):
+            return given.rstrip("/")
+        host = urlsplit(node.config.lease.advertise_url).hostname or node.role.hostname or socket.gethostname()
+        return f"http://{f'[{host}]' if ':' in host else host}:{port}"
 
     async def leave(self, ended: trio.Event) -> None:
         """Close the listener, then let the requests under way end."""

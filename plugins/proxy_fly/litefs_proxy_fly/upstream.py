@@ -13,7 +13,7 @@ import trio
 from litefs_proxy_fly import sockets
 from litefs_proxy_fly.heads import HEAD_END, BadResponse
 
-CONNECT_LIMIT = 30.0  # seconds, of one attempt and of all attempts while connections are refused
+CONNECT_LIMIT = 30.0  # seconds, of one attempt and of all attempts while the application refuses connections
 CONNECT_PAUSE = 0.1  # seconds between two of them
 IDLE_LIMIT = 60.0  # seconds that a connection is kept for the next request
 IDLE_MOST = 256  # connections that are kept
@@ -23,6 +23,10 @@ Address = tuple[socket.AddressFamily, object]
 
 class UpstreamError(Exception):
     """The application could not be asked, or did not answer; the text says why."""
+
+
+class Unreachable(UpstreamError):
+    """There is no connection, so nothing was sent."""
 
 
 class Lost(UpstreamError):
@@ -106,9 +110,11 @@ class Pool:
 
     Args:
         host, port: where the application listens; the name is looked up for every connection.
+        patience: seconds for which one is tried again that is refused.
     """
 
-    def __init__(self, host: str, port: int) -> None:
+    def __init__(self, host: str, port: int, *, patience: float = CONNECT_LIMIT) -> None:
+        self._patience = patience
         self._host = host
         self._port = port
         self._idle: deque[Upstream] = deque()
@@ -148,18 +154,15 @@ class Pool:
             self._idle.pop().close()
 
     async def connect(self) -> Upstream:
-        """A new connection.  An application that refuses it may just be starting: tried again for 30 seconds.
-
-        Raises UpstreamError.
-        """
-        give_up = monotonic() + CONNECT_LIMIT
+        """A new connection.  An application that refuses it may just be starting.  Raises Unreachable."""
+        give_up = monotonic() + self._patience
         while True:
             try:
                 return Upstream(await self._connect())
             except OSError as error:
                 refused = error.errno == errno.ECONNREFUSED
                 if not refused or self._closed or monotonic() >= give_up:
-                    raise UpstreamError(f"cannot connect to {self.name}: {_reason(error)}") from None
+                    raise Unreachable(f"cannot connect to {self.name}: {_reason(error)}") from None
             await trio.sleep(CONNECT_PAUSE)
 
     async def _connect(self) -> socket.socket:
@@ -182,7 +185,7 @@ class Pool:
         try:
             found = await trio.socket.getaddrinfo(self._host, self._port, type=socket.SOCK_STREAM)
         except socket.gaierror as error:
-            raise UpstreamError(f"cannot look up {self._host}: {error.strerror}") from None
+            raise Unreachable(f"cannot look up {self._host}: {error.strerror}") from None
         return [(family, address) for family, _, _, _, address in found]
 
 
