@@ -118,7 +118,7 @@ class Node:
         command = [
             *(self.host.prefix if self.host else ()),
             *prefix,
-            str(COMMAND),
+            self.command,
             "mount",
             "-config",
             str(self.configuration),
