@@ -93,13 +93,13 @@ def receive(vault: Vault, name: str, read: Callable[[int], bytes]) -> Pos:
 
 @asynccontextmanager
 async def restored(
-    vault: Vault, name: str, *, txid: int = 0, timestamp: int = 0, compress: bool = True
+    vault: Vault, name: str, *, txid: int = 0, timestamp: int = 0
 ) -> AsyncIterator[AsyncIterator[bytes]]:
     """A state, by default the newest, as the bytes of a snapshot LTX file; arguments as for `Vault.restore`."""
 
     def produce(write: Callable[[bytes | memoryview], None]) -> None:
         try:
-            vault.restore(name, _Output(write), txid=txid, timestamp=timestamp, compress=compress)
+            vault.restore(name, _Output(write), txid=txid, timestamp=timestamp)
         except (Damaged, ObjectMissing) as error:
             raise DatabaseRefused(error.message, error.hint) from error
 

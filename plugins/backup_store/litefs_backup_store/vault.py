@@ -231,6 +231,33 @@ class Vault:
             except LTXError as error:
                 raise Damaged(f'"{database}" at {chosen.pos}: {error}') from error
 
+    def append_state(self, database: str, *, txid: int = 0, timestamp: int = 0) -> Pos:
+        """Make an earlier state the newest one, as a transaction that changes everything; the new position.
+
+        Raises:
+            NoSuchState, Damaged, PositionConflict, StorageError: nothing has changed.
+        """
+        with tempfile.TemporaryDirectory(prefix="litefs-vault-") as scratch:
+            old, new = Path(scratch) / "old.ltx", Path(scratch) / "new.ltx"
+            with open(old, "wb+") as source, open(new, "wb") as target:
+                self.restore(database, source, txid=txid, timestamp=timestamp, compress=False)
+                source.seek(0)
+                decoder = ltx.Decoder(source, name=old.name)
+                now = self.head(database, fresh=True)
+                head = replace(
+                    decoder.header,
+                    min_txid=now.pos.txid + 1,
+                    max_txid=now.pos.txid + 1,
+                    pre_apply=now.pos.checksum,
+                    timestamp=max(now.timestamp, time.time_ns() // 1_000_000),
+                    flags=ltx.FLAG_LZ4,
+                )
+                encoder = ltx.Encoder(target, head)
+                for pages in decoder.batches():
+                    encoder.write_pages(pages)
+                trailer = encoder.finish(decoder.trailer.post_apply)
+            return self.append(database, new, head, trailer)
+
     def _fetch_plan(
         self, database: str, txid: int, timestamp: int
     ) -> tuple[Plan, Sequence[Path], tempfile.TemporaryDirectory[str]]:
