@@ -83,6 +83,14 @@ def test_show_masks_secrets_and_fills_in_defaults(file: Path, capsys: Capture) -
     assert yaml.safe_load(out)["lease"]["hostname"] == "${NAME}"
 
 
+def test_show_masks_the_environment_of_commands(file: Path, capsys: Capture) -> None:
+    file.write_text("lease: {type: static}\nexec: [{cmd: a, env: {SECRET: hunter2}}]\n")
+    assert cli.main(["config", "show"]) == 0
+    out = capsys.readouterr().out
+    assert "SECRET" in out
+    assert "hunter2" not in out
+
+
 def test_what_show_prints_is_a_configuration(file: Path, capsys: Capture, tmp_path: Path) -> None:
     cli.main(["config", "show", "-show-secrets"])
     again = tmp_path / "again.yml"
