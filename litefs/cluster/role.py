@@ -31,6 +31,8 @@ class Role:
         synced: set once this node has everything that its present primary had when it connected; new for each.
         ready: set once the node has become primary, or has everything a primary had when it connected.
         conform: waits until no command of this node runs that should not, the role being what it is; set by the node.
+        yielders: asked, too, before the role is given away: each waits until work that it began as the primary is done,
+            for a time of its own choice.
         announced: further keys of ``GET /status``, which parts of this node set.
         last_heartbeat_ms: clock of the primary up to which everything has been applied, ms since the epoch; None
             before the first heartbeat and after this node was primary.
@@ -44,6 +46,7 @@ class Role:
         self.is_primary = False
         self.primary: PrimaryInfo | None = None
         self.ready = trio.Event()
+        self.yielders: list[Callable[[], Awaitable[None]]] = []
         self.announced: dict[str, str] = {}
         self.synced = trio.Event()
         self.last_heartbeat_ms: int | None = None
@@ -89,6 +92,8 @@ class Role:
         try:
             with trio.move_on_after(YIELD_LIMIT) as limit:
                 await self.conform()
+                for wait in list(self.yielders):
+                    await wait()
             if limit.cancelled_caught:
                 text = "commands that run on the primary have not ended within %g s, handing over without them"
                 log.warning(text, YIELD_LIMIT)

@@ -128,7 +128,10 @@ class Connection:
             exchange.extra = self._position_cookie
         exchange.replays = lambda value: self._rules.replays(value) is not None
         try:
-            return await exchange.run(self._pool)
+            if not verdict.write:
+                return await exchange.run(self._pool)
+            with self._rules.writing():
+                return await exchange.run(self._pool)
         except Replay as replay:
             exchange.replays = lambda value: False
             elsewhere = self._rules.replays(replay.instance)

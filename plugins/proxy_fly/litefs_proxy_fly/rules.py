@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import math
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
@@ -29,6 +31,7 @@ _INSTANCE = re.compile(rb"(?:^|[;,\s])instance=([^;,\s]+)")
 
 HEALTH = b"/litefs/health"
 POSITION_LIMIT = 5.0  # seconds that a read waits for the position its client has seen
+SETTLE_LIMIT = 1.0  # seconds that a hand-over waits for writes under way
 MOST_HOPS = 3  # proxies a request may pass through
 WRITABLE_CHECK = 0.02  # seconds between looks whether a primary may write again, as in the middle of a hand-over
 
@@ -39,9 +42,11 @@ class Forward:
 
     Args:
         cookie: whether the client is told the position afterwards.
+        write: whether it is here because this node is the primary.
     """
 
     cookie: bool
+    write: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +66,8 @@ Verdict = Forward | Answer | ToPrimary
 V = TypeVar("V", Forward, Answer, ToPrimary)
 
 PLAIN = Forward(cookie=False)
-WITH_COOKIE = Forward(cookie=True)
+WRITE = Forward(cookie=True, write=True)
+WRITE_BY_READING = Forward(cookie=False, write=True)  # a GET that is always forwarded; as LiteFS has it, no cookie
 
 
 class Rules:
@@ -79,6 +85,8 @@ class Rules:
         self._redirect = config.keys["redirect"]
         self._sockets_to_primary = config.keys["websockets"] == "primary"
         self._debug = config.debug
+        self._writing = 0
+        self._written = trio.Event()
 
     @property
     def forwards(self) -> bool:
@@ -112,6 +120,24 @@ class Rules:
         """TXID of the database; None where it does not exist."""
         db = self._store.opened(self._name) or await self._database()
         return db.pos.txid if db is not None else None
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """A write is under way at the application."""
+        self._writing += 1
+        try:
+            yield
+        finally:
+            self._writing -= 1
+            if not self._writing:
+                self._written.set()
+                self._written = trio.Event()
+
+    async def settle(self) -> None:
+        """Wait until no write is under way, but not for long: new ones are held while the role is given away."""
+        with trio.move_on_after(SETTLE_LIMIT):
+            while self._writing:
+                await self._written.wait()
 
     def replays(self, value: bytes) -> ToPrimary | None:
         """Where a Fly-Replay of the application leads, if that is ours to do: to the primary, elsewhere than on Fly."""
@@ -147,9 +173,9 @@ class Rules:
         """None while there is no primary, or this one may not write at the moment."""
         role = self._role
         if role.is_primary:
-            if not self._store.writable:
+            if not self._store.writable or role.is_yielding:
                 return None
-            forward = PLAIN if request.is_read and not request.hops else WITH_COOKIE
+            forward = WRITE_BY_READING if request.is_read and not request.hops else WRITE
             return self._say(request, "node is primary, proxying to target", forward)
         primary = role.primary
         if primary is None or not (primary.hostname.isprintable() and primary.hostname.isascii()):

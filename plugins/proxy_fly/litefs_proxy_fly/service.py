@@ -56,9 +56,10 @@ class FlyProxy:
         http = node.config.http
         tls = client_context(http.tls_ca, http.tls_cert, http.tls_key) if http.secure or http.tls_ca else None
         peers = Peers(node.store.node_id, token=http.auth_token, tls=tls)
+        rules = Rules(config, node.store, node.role)
         self._server = Server(
             listener,
-            Rules(config, node.store, node.role),
+            rules,
             Pool(*self._target),
             limits,
             most=connections_allowed(),
@@ -68,7 +69,11 @@ class FlyProxy:
         node.role.announced["proxyURL"] = self._url(node, listener.getsockname()[1])
         host, port = listener.getsockname()[:2]
         log.info("proxy server listening on: http://%s:%d", f"[{host}]" if ":" in host else host, port)
-        await self._server.run(task_status=task_status)
+        node.role.yielders.append(rules.settle)
+        try:
+            await self._server.run(task_status=task_status)
+        finally:
+            node.role.yielders.remove(rules.settle)
 
     def _url(self, node: RunningNode, port: int) -> str:
         """Where other nodes reach this proxy: as configured, or else on the host of the node's API."""

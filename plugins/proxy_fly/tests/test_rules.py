@@ -150,6 +150,40 @@ def test_a_write_waits_while_the_primary_hands_over() -> None:
     trio.run(main)
 
 
+def test_a_hand_over_waits_for_writes_under_way() -> None:
+    finish = trio.Event()
+
+    async def handler(stream: trio.SocketStream) -> None:
+        await Reader(stream).until(b"ab")
+        await finish.wait()
+        await stream.send_all(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\ndone")
+
+    async def main() -> None:
+        async with proxied(handler) as site, await site.connect() as client:
+            await client.send_all(POST)
+            await trio.testing.wait_all_tasks_blocked(0.05)
+            waiting = trio.Event()
+
+            async def give() -> None:
+                waiting.set()
+                async with site.role.yielding():
+                    assert finish.is_set()
+                    site.follow("two")
+
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(give)
+                await waiting.wait()
+                late = await site.connect()
+                await late.send_all(POST)
+                await trio.sleep(0.1)
+                assert site.connections == 1
+                finish.set()
+            assert (await rest(client)).endswith(b"done")
+            assert b"Fly-Replay: instance=two" in await rest(late)
+
+    trio.run(main)
+
+
 def test_no_primary_within_the_time() -> None:
     async def main() -> None:
         async with proxied(echo, primary_redirect_timeout="100ms") as site:
