@@ -47,6 +47,15 @@ class Application:
             self._db = sqlite3.connect(self._path, timeout=timeout, isolation_level=None)
         return self._db.execute(statement).fetchall()
 
+    def insert(self, first: int, most: int) -> list[Any]:
+        """Insert numbers, a transaction each, until one fails: how many were acknowledged, and the error."""
+        for number in range(first, first + most):
+            try:
+                self.sql(f"INSERT INTO t VALUES({number})")
+            except sqlite3.Error as error:
+                return [number - first, str(error)]
+        return [most, ""]
+
     def close(self) -> None:
         """Close the connection."""
         if self._db is not None:

@@ -1,0 +1,98 @@
+"""A replica writes through the halt lock while the primary changes."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.support.consul import running_consul
+from tests.support.nodes import Node
+from tests.support.waiting import wait_for
+
+from .application import Failed, Remote
+from .conftest import Cluster, assert_same, rows, sql
+
+
+def leads(node: Node) -> bool:
+    """Whether it is the primary."""
+    with urllib.request.urlopen(f"{node.url}/info", timeout=5) as answer:
+        return bool(json.load(answer)["isPrimary"])
+
+
+@pytest.mark.parametrize("mode", ["wal", "delete"])
+@pytest.mark.parametrize("how", ["promote", "stop", "kill", "freeze"])
+def test_the_primary_changes(
+    make_node: Callable[..., Node], cluster: Cluster, tmp_path: Path, mode: str, how: str
+) -> None:
+    with running_consul(tmp_path) as consul:
+        nodes = []
+        for name in ("a", "b", "c"):
+            node = make_node(name)
+            lease = {"type": "consul", "hostname": name, "advertise-url": node.url, "candidate": name != "c",
+                     "reconnect-delay": "100ms", "consul": {"url": consul.url, "key": "litefs/test", "ttl": "2s",
+                                                            "lock-delay": "100ms"}}  # fmt: skip
+            node.configure({"lease": lease})
+            nodes.append(node.start())
+            if name == "a":
+                sql(node, f"PRAGMA journal_mode={mode}", "CREATE TABLE t(x)", "INSERT INTO t VALUES(0)")
+        a, b, c = nodes
+        for node in (b, c):
+            node.wait_pos("db", a.pos("db"))
+            node.expected.append("primary lease lost|cannot reach|lease")
+        a.expected.append("lease")
+        app = cluster.application(c)
+        app.halt()
+        assert app.insert(1, 20) == [20, ""]
+        app.send("insert", 21, 100_000)
+        reached = a.pos("db").txid + 10
+        wait_for(lambda: a.pos("db").txid >= reached, "writes")
+        change(how, a, b)
+        count, _ = app.answer()
+        acknowledged = 20 + count
+        wait_for(lambda: leads(b), "new primary", 40)
+        app.close()
+        app.release()
+        wait_for(lambda: _halted(app), "the halt lock of the new primary", 40)
+        assert app.insert(200_000, 5) == [5, ""]
+        app.release()
+        if how == "freeze":
+            assert a.process is not None
+            os.kill(a.process.pid, signal.SIGCONT)
+        elif how in ("stop", "kill"):
+            a.start()
+        assert_same(b, c, a)
+        found = rows(b)
+        assert len(set(found)) == len(found)
+        missing = set(range(acknowledged + 1)) - set(found)
+        # In order nothing is lost. A crash may take what no other node had yet.
+        assert not missing or (how in ("kill", "freeze") and min(missing) > 20), missing
+        assert set(found) - set(range(acknowledged + 2)) == set(range(200_000, 200_005))
+
+
+def _halted(app: Remote) -> bool:
+    try:
+        app.halt()
+    except Failed as error:
+        if "No route to host" not in str(error) and "busy" not in str(error):
+            raise
+        return False
+    return True
+
+
+def change(how: str, a: Node, b: Node) -> None:
+    """Make the first candidate give way to the second."""
+    assert a.process is not None
+    if how == "promote":
+        urllib.request.urlopen(urllib.request.Request(f"{b.url}/promote", method="POST"), timeout=30).close()
+    elif how == "stop":
+        assert a.stop() == 0
+    elif how == "kill":
+        a.kill()
+    else:
+        os.kill(a.process.pid, signal.SIGSTOP)
