@@ -384,8 +384,7 @@ class Operations(pyfuse3.Operations):
                 _touch(db.file)
                 db.directory_changed()
             case Kind.JOURNAL:
-                _touch(db.journal.path)
-                db.directory_changed()
+                db.journal.create()
             case Kind.WAL:
                 await self._settle(db)
                 db.wal.create()
@@ -490,8 +489,7 @@ class Operations(pyfuse3.Operations):
             case Kind.JOURNAL:
                 if not own:
                     await db.journal.finalise()
-                os.unlink(db.journal.path)
-                db.directory_changed()
+                db.journal.remove(in_use=self._is_open(f"{db.name}{kind.value}"))
             case Kind.WAL:
                 if not own and not db.writable and db.wal.end:
                     raise ACCESS_DENIED
@@ -501,6 +499,10 @@ class Operations(pyfuse3.Operations):
                 db.directory_changed()
             case Kind.SHM:
                 db.drop_shm()
+
+    def _is_open(self, name: str) -> bool:
+        inode = self._inodes.known(name)
+        return inode is not None and bool(self._by_inode.get(inode.number))
 
     def _path_exists(self, db: Database, kind: Kind) -> bool:
         return os.path.exists(self._path(db, kind))

@@ -397,6 +397,7 @@ class Database:
 
     def sync_directory(self) -> None:
         """Make the directory's entries durable. Blocking."""
+        self.journal.sync_spare()
         sync_directory(self.path)
 
     async def save_table(self) -> None:
@@ -705,4 +706,5 @@ class Database:
         self.drop_shm()
         for name in ("wal", "journal", "database"):
             (self.path / name).unlink(missing_ok=True)
+        self.journal.remove_spare()
         self.directory_changed()

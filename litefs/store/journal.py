@@ -58,6 +58,7 @@ class Journal:
     def __init__(self, db: Database) -> None:
         self._db = db
         self.path = db.path / "journal"
+        self._spare = db.path / "journal.tmp"  # as all such files, it goes when the node starts
         self.active = False  # the file begins with a valid header
         self._page_size = 0  # bytes, of the database that the journal is for
         self._dirty: set[int] = set()
@@ -105,6 +106,36 @@ class Journal:
         self._resized = False
         self._filled = self._filled and not self._db.commit
         self._discard_prepared()
+
+    def create(self) -> None:
+        """Make the (empty) file; one that exists is kept."""
+        if self._spare.exists() and not self.path.exists():
+            os.truncate(self._spare, 0)
+            os.rename(self._spare, self.path)
+        else:
+            os.close(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        self._db.directory_changed()
+
+    def remove(self, *, in_use: bool) -> None:
+        """Delete the file; one that nobody has open is kept under another name for the next transaction.
+
+        With every commit a file deleted and one made can cost more than all the rest. What is kept is emptied, so that
+        it can never be taken for the next transaction's journal.
+        """
+        if in_use:
+            os.unlink(self.path)
+        else:
+            os.rename(self.path, self._spare)
+            os.truncate(self._spare, 0)
+        self._db.directory_changed()
+
+    def sync_spare(self) -> None:
+        """Make it durable that the spare file is empty. Blocking."""
+        sync_file(self._spare)
+
+    def remove_spare(self) -> None:
+        """The database is gone."""
+        self._spare.unlink(missing_ok=True)
 
     # ---------------------------------------------------------------------------------------- the database file
 

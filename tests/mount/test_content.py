@@ -56,7 +56,7 @@ def check(node: Node) -> None:
         assert connection.execute("PRAGMA integrity_check").fetchone()[0] == "ok"
         assert count(connection) == ROWS
     chain.check(node.files("db"), node.pos("db"))
-    assert not list(node.files("db").glob("*.tmp")) + list((node.files("db") / "ltx").glob("*.tmp"))
+    assert not list(node.files("db").glob("database-*.tmp")) + list((node.files("db") / "ltx").glob("*.tmp"))
 
 
 def test_import_and_arrival_with_the_empty_file_open(make_node: MakeNode, source: Path) -> None:
@@ -127,8 +127,6 @@ def test_kill_while_it_is_imported(node: Node, source: Path) -> None:
         if (node.mount / "db").exists():
             check(node)
             (node.mount / "db").unlink()
-        left = [path for path in node.data.rglob("*.tmp") if path.stat().st_size]
-        assert not left or not (node.mount / "db-pos").exists()
 
 
 def test_kill_while_it_arrives(make_node: MakeNode, source: Path) -> None:
