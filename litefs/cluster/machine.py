@@ -57,6 +57,9 @@ LEAVE_LIMIT = 1.0
 QUIET_CHECK = 2.0
 """Seconds without a byte from the primary, after which the lease backend is asked whether it still is one."""
 
+HINT_INTERVAL = 1.0
+"""Seconds between two times that another node may have this one look for the lease."""
+
 LAST_WORDS = 1.0
 """Seconds for the stream of a primary that is none any more to end in good order."""
 
@@ -126,6 +129,7 @@ class RoleMachine:
         self._leaving = False
         self._waiting = trio.CancelScope()
         self._hint = trio.Event()
+        self._hinted = -math.inf
         self._vacant = False  # the lease was found to be nobody's while there was a primary to follow
 
     # ------------------------------------------------------------------------------------------------- what others see
@@ -135,7 +139,7 @@ class RoleMachine:
         """This node, as others shall know it; None where its URL is that of somebody else."""
         if self._borrowed_url:
             return None
-        return Member(self._store.node_id, self._leaser.hostname, self._leaser.advertise_url, self._may_compete)
+        return Member(self._store.node_id, self._leaser.hostname, self._leaser.advertise_url, self._role.candidate)
 
     @property
     def _borrowed_url(self) -> bool:
@@ -146,11 +150,8 @@ class RoleMachine:
     @property
     def eligible(self) -> bool:
         """Whether this node could become primary now, if the lease were free; true of the primary itself."""
-        return self._may_compete and self._reached and self._cluster in ("", self._store.cluster_id)
-
-    @property
-    def _may_compete(self) -> bool:
-        return self._role.candidate and not self._leaving and not self._demoted
+        competes = self._role.candidate and not self._leaving and not self._demoted
+        return competes and self._reached and self._cluster in ("", self._store.cluster_id)
 
     @property
     def _demoted(self) -> bool:
@@ -197,8 +198,13 @@ class RoleMachine:
             await ended.wait()
 
     def look(self) -> None:
-        """Another node says that the lease is free: do not wait to find out."""
-        self._hint.set()
+        """Another node says that the lease is free: do not wait to find out.
+
+        Not too often: nodes that cannot have the lease either would keep each other awake.
+        """
+        if self._clock() - self._hinted >= HINT_INTERVAL:
+            self._hinted = self._clock()
+            self._hint.set()
 
     async def promote(self) -> None:
         """Ask the primary to hand over to this node; returns when it has agreed.

@@ -18,6 +18,5 @@ async def status(exchange: Exchange, services: Services) -> Response:
     if exchange.param("lease") == "free":
         services.leadership.look()
     found = await services.status(databases=exchange.param("databases") != "none")
-    text = json.dumps(found, ensure_ascii=False)
-    # Names of databases are bytes, which need not be UTF-8.
-    return Response(text.encode("utf-8", "surrogateescape") + b"\n", media_type="application/json")
+    # In ASCII: names of databases are bytes, which need not be UTF-8, and this way they come out as they went in.
+    return Response(json.dumps(found) + "\n", media_type="application/json")

@@ -190,6 +190,8 @@ def test_demote(cluster: Cluster, caplog: pytest.LogCaptureFixture) -> None:
             assert not a.machine.eligible
             await trio.sleep(10)
             assert a.machine.eligible
+            stream = b.streams.peers[1]
+            assert stream.may_lead, "it connected while it was demoted, but that is over"
             await b.machine.demote(1)
             await until(lambda: a.store.writable, 1)
             assert cluster.backend.sessions == 1

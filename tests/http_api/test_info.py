@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -76,3 +77,28 @@ def test_a_bug_is_a_500_without_details_and_a_traceback_in_the_log(
         assert (response.status_code, response.text) == (500, "internal error, see the log of this node\n")
         assert http.get("/info").status_code == 200
     assert [record for record in caplog.records if record.exc_info]
+
+
+def test_status(node: FakeNode, server: Server) -> None:
+    """The whole of it, names of databases as the bytes they are, and without databases."""
+    with server.http1() as http:
+        answer = http.get("/status")
+        assert (answer.status_code, answer.headers["content-type"]) == (200, "application/json")
+        assert json.loads(answer.content)["databases"] == {"my\udcff.db": {}}
+        assert http.get("/status?databases=none").json() == {"role": "primary"}
+        assert node.leadership.looks == 0
+        http.get("/status?databases=none&lease=free")
+        assert node.leadership.looks == 1
+        assert http.post("/status").status_code == 405
+
+
+def test_demote(node: FakeNode, server: Server) -> None:
+    with server.http1() as http:
+        assert http.post("/demote").status_code == 200
+        assert http.post("/demote?target=00000000000000AB").status_code == 200
+        assert node.leadership.demotions == [None, 0xAB]
+        answer = http.post("/demote?target=b")
+        assert (answer.status_code, answer.text) == (400, "invalid node id\n")
+        node.leadership.error = "node is not currently primary"
+        answer = http.post("/demote")
+        assert (answer.status_code, answer.text) == (500, "cannot demote: node is not currently primary\n")
