@@ -45,6 +45,9 @@ RELEASE_LIMIT = 2.0
 HANDOFF_LIMIT = 12.0
 """Seconds for a request to hand over, on the side that asks: more than the steps of it have together."""
 
+ALIVE_LIMIT = 4.0
+"""Seconds for a primary to show that it answers at all, before it is asked to hand over."""
+
 TAKE_LIMIT = 3.0
 """Seconds that the target of a hand-over has to take the lease; longer than that, and its giver may destroy it."""
 
@@ -219,8 +222,11 @@ class RoleMachine:
             raise LeaseError("not eligible to become primary")
         if self._role.primary is None:
             raise LeaseError("no primary is currently available for handoff, cannot promote")
+        url = self._role.primary.advertise_url
+        # One that is stopped is not worth the time that all the steps of a hand-over may take.
+        await self._peers.request("GET", url, "/info", timeout=ALIVE_LIMIT)
         path = f"/handoff?nodeID={self._node}"
-        answer = await self._peers.request("POST", self._role.primary.advertise_url, path, timeout=HANDOFF_LIMIT)
+        answer = await self._peers.request("POST", url, path, timeout=HANDOFF_LIMIT)
         if answer.status != 200:
             raise StreamError(answer.text)
 

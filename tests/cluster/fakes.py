@@ -235,6 +235,8 @@ class FakePeers:
         if peer.hanging:
             await trio.sleep(timeout)
             raise StreamError(f"{url} does not answer")
+        if path == "/info":
+            return PeerResponse(200, {}, b"{}")
         if path.startswith("/status"):
             if "lease=free" in path:
                 peer.machine.look()
