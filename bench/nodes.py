@@ -66,7 +66,8 @@ def find_programs() -> list[Program]:
     return programs
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port of the loopback interface that nobody listens on."""
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
         return int(sock.getsockname()[1])
@@ -80,13 +81,15 @@ class Node:
         program: which implementation.
         path: directory of its own; `data` in it may be filled beforehand.
         primary: the node to replicate from; None: this one is the primary.
+        more: lines of litefs.yml.
     """
 
     program: Program
     path: Path
     primary: Node | None = None
-    port: int = field(default_factory=_free_port)
+    port: int = field(default_factory=free_port)
     process: subprocess.Popen[bytes] | None = None
+    more: str = ""
 
     @property
     def mount(self) -> Path:
@@ -127,7 +130,7 @@ class Node:
             hostname="bench",
             candidate="true" if self.primary is None else "false",
         )
-        (self.path / "litefs.yml").write_text(text)
+        (self.path / "litefs.yml").write_text(text + self.more)
         with open(self.path / "log", "wb") as log:
             begin = time.perf_counter()
             # In a session of its own: Ctrl-C is for us, and we end it.

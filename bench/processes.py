@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import time
 from pathlib import Path
@@ -41,6 +42,11 @@ def cpu_ticks(pids: list[int]) -> int:
         except OSError:
             continue
     return total
+
+
+def cpu_seconds(pids: list[int]) -> float:
+    """Seconds that processes have worked."""
+    return cpu_ticks(pids) / os.sysconf("SC_CLK_TCK")
 
 
 def settle(pids: list[int], path: Path, limit: float = 5.0) -> None:

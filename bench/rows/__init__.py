@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from bench.figures import Figure
-from bench.rows import bulk, commits, reads, replication, size, start
+from bench.rows import bulk, commits, proxy, reads, replication, size, start
 from bench.session import Session
 
 Row = Callable[[Session], Iterator[Figure]]
@@ -17,6 +17,7 @@ ROWS: dict[str, Row] = {
     "visible": replication.visible,
     "bulk": bulk.transfers,
     "snapshot": bulk.commits_during_snapshot,
+    "proxy": proxy.run,
     "start": start.run,
     "size": size.run,
 }
