@@ -98,18 +98,21 @@ class Runner:
                 await child.wait()
                 nursery.cancel_scope.cancel()
         finally:
+            # Whoever ended the wait, and be it both the policies and the node: the process ends here.
             if child.returncode is not None:
                 refusal = None  # it ended by itself, just in time
                 with trio.CancelScope(shield=True):
                     await child.wait()
-            elif refusal is None:
+            elif refusal is not None:
+                await self._withdraw(child, refusal)
+            else:
                 await child.end(self._farewell(child), self.command.entry.grace)
-        if refusal is None:
-            return child.returncode
+        return None if refusal is not None else child.returncode
+
+    async def _withdraw(self, child: Child, refusal: str) -> None:
         log.info("stopping command: %s: %s", self.command, refusal)
         grace = self.command.entry.grace
         await child.end(self.command.entry.signal or signals.DEFAULT, GRACE if grace is None else grace)
-        return None
 
     def _farewell(self, child: Child) -> int | None:
         """The signal with which the command ends when the node does; None where it has got that already."""
