@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import http.client
 import os
+import re
 import signal
 import socket
 import sqlite3
 import threading
+import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -87,6 +89,15 @@ def test_clients_read_what_they_wrote(make_node: MakeNode) -> None:
         answer.read()
         here.close()
         there.close()
+    counts = _proxy_requests(two)
+    assert (counts["forwarded"], counts["replayed"], counts["failed"]) == (100, 1, 0)
+
+
+def _proxy_requests(node: Node) -> dict[str, float]:
+    with urllib.request.urlopen(f"{node.url}/metrics", timeout=10) as answer:
+        text = answer.read().decode()
+    found = re.findall(r'litefs_proxy_requests_total{outcome="(.*?)"} (.*)', text)
+    return {name: float(value) for name, value in found}
 
 
 def test_a_port_in_use(make_node: MakeNode) -> None:

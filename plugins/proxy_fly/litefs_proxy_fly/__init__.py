@@ -6,12 +6,16 @@ import json
 import os
 from collections.abc import Sequence
 from importlib.resources import files
+from typing import TYPE_CHECKING
 
 from litefs.config import Config, ProxyConfig
 from litefs.errors import BadName, ConfigError
 from litefs.extensions import ConfigSection, ProxySpec, Service, ServiceSpec
 from litefs.hookspecs import hookimpl
 from litefs.leases import NodeInfo
+
+if TYPE_CHECKING:
+    from prometheus_client.registry import Collector
 
 
 def make(config: ProxyConfig, node: NodeInfo) -> Service:
@@ -40,6 +44,13 @@ def role_metadata(config: Config, node: NodeInfo) -> Service | None:
 def litefs_config_sections() -> Sequence[ConfigSection]:
     schema = json.loads((files(__name__) / "proxy.json").read_text("utf-8"))
     return [ConfigSection("proxy", schema)]
+
+
+@hookimpl
+def litefs_metrics() -> Sequence[Collector]:
+    from litefs_proxy_fly.outcomes import OUTCOMES
+
+    return [OUTCOMES]  # what has a collect() is one; importing the base class would delay the mount
 
 
 @hookimpl

@@ -14,6 +14,7 @@ from litefs_proxy_fly.bodies import BadBody
 from litefs_proxy_fly.client import DRAIN_MOST, Client, ClientGone, Phase
 from litefs_proxy_fly.exchange import Exchange, Replay
 from litefs_proxy_fly.heads import BadRequest, BadResponse, Request, Response
+from litefs_proxy_fly.outcomes import FORWARDED, OUTCOMES, REFUSED, TO_PRIMARY
 from litefs_proxy_fly.rules import Forward, Rules, ToPrimary, Verdict
 from litefs_proxy_fly.upstream import Lost, Pool, Unreachable, UpstreamError
 
@@ -84,6 +85,7 @@ class Connection:
     # ------------------------------------------------------------------------------------------ without the application
 
     async def _answer(self, request: Request, answer: Answer) -> bool:
+        OUTCOMES.add(answer.outcome)
         body = bodies.reader(request.length)
         # A client that waits for 100 (Continue) is to send nothing; a big body is not worth reading.
         keep_alive = request.keep_alive and not self._server.closing and not request.expects
@@ -95,6 +97,7 @@ class Connection:
         return keep_alive
 
     async def _refuse(self, error: BadRequest | BadBody) -> bool:
+        OUTCOMES.add(REFUSED)
         if self._client.started:
             return False
         status = error.status if isinstance(error, BadRequest) else 400
@@ -123,6 +126,7 @@ class Connection:
         return go_on
 
     async def _to_application(self, exchange: Exchange, request: Request, verdict: Forward) -> bool:
+        OUTCOMES.add(FORWARDED)
         exchange.head = request.head
         if verdict.cookie:
             exchange.extra = self._position_cookie
@@ -146,6 +150,7 @@ class Connection:
 
     async def _to_primary(self, exchange: Exchange, request: Request, verdict: ToPrimary) -> bool:
         """Send it there; when nothing could be sent, to whoever is primary by then."""
+        OUTCOMES.add(TO_PRIMARY)
         primaries, give_up = self._server.primaries, monotonic() + self._rules.redirect_timeout
         exchange.head = request.head_from(self._server.node)
         while True:
@@ -174,6 +179,7 @@ class Connection:
 
     async def _say(self, request: Request, answer: Answer) -> bool:
         """Answer although parts of the request may have been read already."""
+        OUTCOMES.add(answer.outcome)
         # Where the next request begins is known only if there was no body.
         keep_alive = request.keep_alive and request.length == 0 and not self._server.closing
         encoded = answer.encode(keep_alive=keep_alive, head=request.method == b"HEAD", http10=request.http10)
