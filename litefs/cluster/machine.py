@@ -23,9 +23,10 @@ import trio
 
 from litefs.cluster.election import Election
 from litefs.cluster.handover import Handover
+from litefs.cluster.kept import KeptLease
 from litefs.cluster.tenure import Tenure
 from litefs.errors import LeaseError, LitefsError, StreamError
-from litefs.leases import HandoffNotSupported, LeaseHeld, LeaseUnavailable, PrimaryInfo
+from litefs.leases import HandoffNotSupported, LeaseExpired, LeaseHeld, LeaseUnavailable, PrimaryInfo
 from litefs.replication.members import Member
 from litefs.store.store import clock
 
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     from litefs.cluster.members import Members
     from litefs.cluster.peers import Peers
     from litefs.cluster.role import Role
-    from litefs.leases import Leaser
+    from litefs.leases import Lease, Leaser
     from litefs.replication.server import StreamServer
     from litefs.store import Store
 
@@ -124,6 +125,7 @@ class RoleMachine:
         self._node = f"{store.node_id:016X}"
         self._election = Election(store, peers, members, reconnect_delay=reconnect_delay, clock=clock, node=self._node)
         self._handover = Handover(store, role, streams, leaser.type, self._stop_leading, self._node)
+        self._kept = KeptLease(store.data_dir / "lease")
         self._handing = trio.Lock()
         self._tenure: Tenure | None = None
         self._demoted_until = -math.inf
@@ -278,7 +280,7 @@ class RoleMachine:
     async def _look(self, lease_id: str | None) -> PrimaryInfo | Tenure | None:
         """The primary to follow, or the lease; None to look again later."""
         try:
-            found = await self._take_over(lease_id) if lease_id is not None else await self._find()
+            found = await self._take_handed(lease_id) if lease_id is not None else await self._find()
         except LeaseError as error:
             self._reached = not isinstance(error, LeaseUnavailable)
             log.info("%s: %s", self._node, _refusal(error, handed_over=lease_id is not None))
@@ -286,12 +288,22 @@ class RoleMachine:
         self._reached = True
         return found
 
-    async def _take_over(self, lease_id: str) -> Tenure:
+    async def _take_handed(self, lease_id: str) -> Tenure:
         log.info("%s: acquiring existing lease from handoff", self._node)
+        return await self._take_over(lease_id)
+
+    async def _take_up_again(self, lease_id: str) -> Tenure:
+        log.info("%s: acquiring the lease again that this node had when it died", self._node)
+        try:
+            return await self._take_over(lease_id)
+        except LeaseExpired:
+            self._kept.forget()
+            raise
+
+    async def _take_over(self, lease_id: str) -> Tenure:
         started = self._clock()
         with trio.move_on_after(TAKE_LIMIT):
-            lease = await self._leaser.acquire_existing(lease_id)
-            return Tenure(lease, started, self._store, self._clock, self._node, self._wait_change)
+            return self._begin_tenure(await self._leaser.acquire_existing(lease_id), started)
         raise LeaseUnavailable(f"the lease backend does not answer within {TAKE_LIMIT:g} s")
 
     async def _find(self) -> PrimaryInfo | Tenure | None:
@@ -314,6 +326,8 @@ class RoleMachine:
             text = '%s: cannot become primary, local node has no cluster ID and "%s" lease already initialized with '
             log.error(text + "cluster ID %s", self._node, self._leaser.type, existing)
             return None
+        if primary is not None and (kept := self._kept.id) is not None:
+            return await self._take_up_again(kept)
         if self._demoted:
             left = self._demoted_until - self._clock()
             log.info("%s: cannot find primary; demoted, not competing for another %.1f s", self._node, left)
@@ -330,7 +344,10 @@ class RoleMachine:
             if error.primary is None or self._is_self(error.primary):
                 raise
             return error.primary
-        return Tenure(lease, started, self._store, self._clock, self._node, self._wait_change)
+        return self._begin_tenure(lease, started)
+
+    def _begin_tenure(self, lease: Lease, started: float) -> Tenure:
+        return Tenure(lease, started, self._store, self._clock, self._node, self._kept, self._wait_change)
 
     def _is_self(self, primary: PrimaryInfo) -> bool:
         """Whether the backend still names this node, from before it stepped down or was restarted.

@@ -11,6 +11,7 @@ import trio
 from litefs.leases import FOREVER, Lease, LeaseExpired, LeaseUnavailable
 
 if TYPE_CHECKING:
+    from litefs.cluster.kept import KeptLease
     from litefs.store import Store
 
 log = logging.getLogger(__name__)
@@ -34,6 +35,7 @@ class Tenure:
         store: is told until when it may be written.
         clock: seconds that also pass while the machine is suspended.
         node: this node, for the log.
+        kept: where the lease is remembered while this node leads.
         wait_change: returns when the lease may be lost; then it is renewed at once, to find out.
 
     Attributes:
@@ -48,6 +50,7 @@ class Tenure:
         store: Store,
         clock: Callable[[], float],
         node: str,
+        kept: KeptLease,
         wait_change: Callable[[], Awaitable[None]] = trio.sleep_forever,
     ) -> None:
         self.lease = lease
@@ -57,6 +60,7 @@ class Tenure:
         self._store = store
         self._clock = clock
         self._node = node
+        self._kept = kept
         self._wait_change = wait_change
         self._doubt = trio.Event()
         self._writable = False
@@ -72,10 +76,13 @@ class Tenure:
         """Let applications write."""
         self._writable = True
         self._store.set_writable(True, until=self.until)
+        if self.lease.supports_handoff:
+            self._kept.save(self.lease.id)
 
     def stop(self) -> None:
         """Have them write no more, from this moment on; `hold` returns."""
         self._forbid()
+        self._kept.forget()
         self._over.cancel()
 
     def _forbid(self) -> None:

@@ -17,7 +17,7 @@ import pytest
 
 from tests.support.consul import Consul, running_consul
 from tests.support.netns import CannotIsolate, Host, network
-from tests.support.nodes import COMMAND, Node
+from tests.support.nodes import COMMAND, START_LIMIT, Node
 from tests.support.waiting import wait_for
 
 from .fleet import CRASH_LIMIT, TTL, Fleet
@@ -50,26 +50,28 @@ def hosts() -> Iterator[list[Host]]:
 
 
 @contextmanager
-def running_fleet(make_node: MakeNode, hosts: list[Host], folder: Path, *commands: Path) -> Iterator[Fleet]:
+def running_fleet(
+    make_node: MakeNode, hosts: list[Host], folder: Path, *commands: Path, ttl: float = TTL
+) -> Iterator[Fleet]:
     """One node for each command, the program that it runs."""
     *places, registry = hosts
     with running_consul(folder, host=registry) as consul:
         nodes = [make_node(f"n{i}", host=places[i], command=command) for i, command in enumerate(commands)]
         for node in nodes:
             node.expected += OUTAGE
-            node.configure(settings(node, consul))
+            node.configure(settings(node, consul, ttl))
         with closing(Fleet(nodes, folder)) as fleet:
             yield fleet.start()
 
 
-def settings(node: Node, consul: Consul) -> dict[str, dict[str, Any]]:
+def settings(node: Node, consul: Consul, ttl: float) -> dict[str, dict[str, Any]]:
     lease = {
         "type": "consul",
         "hostname": node.name,
         "advertise-url": node.url,
         "candidate": True,
         "reconnect-delay": "100ms",
-        "consul": {"url": consul.url, "key": "torture/primary", "ttl": f"{TTL:g}s"},
+        "consul": {"url": consul.url, "key": "torture/primary", "ttl": f"{ttl:g}s"},
     }
     return {"data": {"retention": "24h"}, "lease": lease}
 
@@ -125,6 +127,25 @@ def test_killed_primary(fleet: Fleet, rounds: int) -> None:
         fleet.disturb(victim.kill, CRASH_LIMIT, fleet.others(victim))
         victim.start()
     check_nothing_gone(fleet)
+
+
+def test_killed_primary_that_is_started_again(
+    make_node: MakeNode, hosts: list[Host], tmp_path: Path, rounds: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As a service manager does it: it has everything that was acknowledged, and is primary again."""
+    # The lease must outlast a start, which takes seconds on a busy machine.
+    with running_fleet(make_node, hosts, tmp_path, COMMAND, COMMAND, COMMAND, ttl=20.0) as fleet:
+        victim = fleet.primary()
+        for _ in range(rounds):
+            fleet.disturb(lambda: revive(victim), START_LIMIT, [victim])
+        verdict = fleet.settle()
+        show(capsys, fleet)
+    assert verdict.lost == verdict.doubled == verdict.disordered == set()
+
+
+def revive(node: Node) -> None:
+    node.kill()
+    node.start()
 
 
 def test_primary_stopped_past_its_lease(fleet: Fleet, rounds: int) -> None:
