@@ -82,13 +82,14 @@ class RemoteHalt:
         """Ask the primary for it, or to prolong it.
 
         Raises:
-            OSError: EBUSY when others have it; EPROTO for an answer that makes no sense.
+            OSError: EBUSY when others have it; EHOSTUNREACH when it is not the primary (any more); EPROTO for an
+                answer that makes no sense.
             StreamError: the primary does not answer.
         """
         asked = self._now()
         response = await self._peers.request("POST", self.url, self._path("/halt", "id"), headers=_MARK, timeout=TTL)
         if response.status != 200:
-            raise OSError(errno.EBUSY if response.status == 500 else errno.EROFS, response.text)
+            raise OSError(errno.EBUSY if response.status == 500 else errno.EHOSTUNREACH, response.text)
         pos = _position(response)
         if self._expires and pos != self.pos:
             raise OSError(errno.EBUSY, "another node has written meanwhile")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -201,6 +202,10 @@ def test_why_it_cannot_be_had(run: Run) -> None:
         node.peers.status, node.peers.text = 500, "acquire halt lock: no"
         with pytest.raises(OSError, match="acquire halt lock: no"):
             await node.open()
+        node.peers.status, node.peers.text = 503, "lease expired"
+        with pytest.raises(OSError, match="lease expired") as caught:
+            await node.open()
+        assert caught.value.errno == errno.EHOSTUNREACH
         node.peers.status, node.peers.text = 200, "nonsense"
         with pytest.raises(OSError, match="makes no sense"):
             await node.open()
