@@ -30,6 +30,7 @@ from litefs.store.batch import Small
 from litefs.store.content import Content, OpenFile, temporary
 from litefs.store.counters import Counters
 from litefs.store.events import TxEvent
+from litefs.store.gate import Gate
 from litefs.store.halt import Halt
 from litefs.store.incoming import Incoming
 from litefs.store.journal import Journal
@@ -85,6 +86,7 @@ class Database:
         self.shm: int | None = None  # memory file of the wal-index while one is in use
         self.shm_users = 0  # open handles of applications on it
         self.incoming = trio.Lock()  # one apply or import at a time
+        self.arriving = Gate()  # closed while a transaction from elsewhere has its LTX file and not yet its position
         self.live = Client(store.client, str(store.mount_dir / name))
         self.live_used = -math.inf  # trio time of the last use of `live`; inf while it is in use
         self.halt: Halt | None = None  # another node is the only writer
@@ -167,6 +169,7 @@ class Database:
         Raises:
             OSError: EROFS when this node may not write, or what the disk says; nothing was captured.
         """
+        await self.arriving.passing()
         if pages.size <= transaction.SMALL:
             change = transaction.examine(pages, commit, self.table, self.state)
         else:
@@ -670,6 +673,8 @@ class Database:
         """
         await self.flush_ltx()
         await self.store.gate.passing()
+        if self.arriving.closed:  # a deletion does not take SQLite's locks, nor may it wait: it locks the directory
+            raise OSError(errno.EBUSY, "a transaction from elsewhere is being applied")
         self.check_writable()
         if self.state.commit:
             await self.capture_deletion()

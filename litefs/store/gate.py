@@ -1,4 +1,4 @@
-"""Where commits wait while the right to make them is on its way to another node."""
+"""Where commits wait: their right is on its way to another node, or a transaction from elsewhere is arriving."""
 
 from __future__ import annotations
 
@@ -11,9 +11,14 @@ import trio
 class Gate:
     """Open, or closed for a moment.
 
-    Every commit passes it in its last step before it is captured: its writer waits inside a write to the mount,
-    with SQLite's lock held, and has been told nothing. While the gate is closed no position moves but by what a primary
-    elsewhere sends. Behind it a commit looks once more whether it may be.
+    The writer of a commit that has to wait does so inside a write to the mount, with SQLite's lock held, and has been
+    told nothing.
+
+    The store has one, which a commit passes in its last step before it is captured: while it is closed no position
+    moves but by what a primary elsewhere sends. Behind it a commit looks once more whether it may be.
+
+    Each database has one, which a commit passes in its first step: SQLite's lock is given back by the client process a
+    moment before this process hears of it, and only then is the position that of the transaction that was applied.
     """
 
     def __init__(self) -> None:

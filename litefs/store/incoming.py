@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -88,6 +89,12 @@ def read(path: Path, header: Header, trailer: Trailer, *, local: bool, halt: Hal
 
 
 async def apply(db: Database, incoming: Incoming) -> Pos:
+    """Apply an LTX file, see `_apply`."""
+    with ExitStack() as arriving:
+        return await _apply(db, incoming, arriving)
+
+
+async def _apply(db: Database, incoming: Incoming, arriving: ExitStack) -> Pos:
     """Apply an LTX file: afterwards the database, its position and its LTX files are those of the transaction.
 
     The caller holds `db.incoming`.
@@ -112,6 +119,7 @@ async def apply(db: Database, incoming: Incoming) -> Pos:
         db.settle_doubt(index_header)
         if incoming.local:
             await db.store.gate.passing()
+        arriving.enter_context(db.arriving.shut())
         await _place_under_lock(db, incoming, keeping)
         if incoming.local:
             await _make_name_durable(db, incoming)
@@ -336,6 +344,12 @@ class _Moved(Exception):
 
 
 async def import_database(db: Database, source: Path) -> Pos:
+    """Replace the database by a SQLite file, see `_import_database`."""
+    with ExitStack() as arriving:
+        return await _import_database(db, source, arriving)
+
+
+async def _import_database(db: Database, source: Path, arriving: ExitStack) -> Pos:
     """Replace the database by a SQLite file, as one transaction. The caller holds `db.incoming`.
 
     Raises:
@@ -356,6 +370,7 @@ async def import_database(db: Database, source: Path) -> Pos:
             raise ReadOnly("node is not primary")
         if db.halt is not None:
             raise DatabaseBusy(f"{db.name}: another node holds the halt lock")
+        arriving.enter_context(db.arriving.shut())
         move(db, current[0])
         return str(current[0].path)
 

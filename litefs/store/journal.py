@@ -267,6 +267,7 @@ class Journal:
         """
         if not self.active or not (self._dirty or self._resized) or not self._db.writable:
             return
+        await self._db.arriving.passing()
         self._discard_prepared()
         generation = self._generation
         pages = self._page_map()
@@ -298,6 +299,7 @@ class Journal:
         return Prepared(generation, head, change, path, size)
 
     async def _capture(self) -> None:
+        await self._db.arriving.passing()
         await self._db.store.gate.passing()
         prepared, self._prepared = self._prepared, None
         if prepared is not None and self._still_good(prepared):

@@ -11,11 +11,14 @@ from pathlib import Path
 
 import pytest
 import trio
+import trio.testing
 
+from litefs.ltx import Pos
 from litefs.mount.handles import WALHandle
 from litefs.sqlite.wal import FRAME_HEADER_SIZE, WAL_HEADER_SIZE, frame_offset
 from litefs.store import transaction
 from litefs.store.database import Database
+from litefs.store.publisher import State
 from litefs.store.store import Store
 from tests.support import chain
 from tests.support.history import Scratch
@@ -101,6 +104,25 @@ def test_a_refused_commit_stays_refused(tmp_path: Path, wal: bytes, monkeypatch:
 
     def full(*args: object) -> int:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    run(main)
+
+
+def test_a_commit_waits_for_what_is_arriving(tmp_path: Path, wal: bytes) -> None:
+    """An import has given SQLite's lock back, but its position is not known yet: what comes next follows it."""
+
+    async def main() -> None:
+        db, handle = await opened(tmp_path)
+        *before, (offset, last) = as_sqlite(wal)
+        for at, data in before:
+            await handle.write(at, data)
+        async with trio.open_nursery() as nursery:
+            with db.arriving.shut():
+                nursery.start_soon(handle.write, offset, last)
+                await trio.testing.wait_all_tasks_blocked()
+                assert not len(db.ltx_dir)
+                db.state = State(Pos(7, 1 << 63), PAGE, 0, 0, True)
+        assert db.pos.txid == 8
 
     run(main)
 
