@@ -1,11 +1,14 @@
-"""Who should become primary when the lease is free: the one with most transactions, as far as it can be reached.
+"""Who should become primary when the lease is free: the one with the newest history, as far as it can be reached.
 
 The lease alone decides who *is* primary. This only makes a node that would lose transactions step back for a moment, in
 favour of one that would not.
 
-The order: a node with more transactions, counted over all its databases (the sum of their TXIDs), comes first. Where
-one node is ahead in every database the sum says so; where each is ahead in some, it makes the fewest be lost. Nodes
-that are equal both try, and the lease decides. So of two nodes at most one waits for the other, and never for long.
+The order: a node of a later term (`litefs.cluster.term`) comes first, whatever the other has: that one's last
+transactions lost when the later term began. Within a term, and where one of the two has none, a node with more
+transactions comes first, counted over all its databases (the sum of their TXIDs). Where one node is ahead in every
+database the sum says so; where each is ahead in some, it makes the fewest be lost. Nodes that are equal both try, and
+the lease decides. So of two nodes at most one waits for the other, and never for long; several of which some have no
+term may all wait for each other, and all go on when the time is over.
 """
 
 from __future__ import annotations
@@ -18,11 +21,13 @@ from typing import TYPE_CHECKING, Any
 
 import trio
 
+from litefs.cluster.term import check
 from litefs.errors import StreamError
 
 if TYPE_CHECKING:
     from litefs.cluster.members import Members
     from litefs.cluster.peers import Peers
+    from litefs.cluster.term import Terms
     from litefs.store import Store
 
 log = logging.getLogger(__name__)
@@ -46,13 +51,32 @@ class Standing:
 
     Args:
         name: its hostname.
+        term: of its data; 0 when not known.
         transactions: over all its databases.
         eligible: whether it could take the lease now.
     """
 
     name: str
+    term: int
     transactions: int
     eligible: bool
+
+    @property
+    def rank(self) -> tuple[int, int]:
+        """What it has, the best the highest."""
+        return self.term, self.transactions
+
+    def outranks(self, other: Standing) -> bool:
+        """Whether it would be a loss if the other became primary."""
+        if self.term and other.term:
+            return self.rank > other.rank
+        return self.transactions > other.transactions
+
+    def surplus(self, other: Standing) -> str:
+        """What the other lacks, for the log."""
+        if self.term > other.term > 0:
+            return "a newer history"
+        return f"{self.transactions - other.transactions} more transactions"
 
 
 class Election:
@@ -62,6 +86,7 @@ class Election:
         store: what this node has.
         peers: how to ask.
         members: whom to ask.
+        terms: which history this node has.
         patience: seconds to wait for a better node.
         clock: in seconds.
         node: this node, for the log.
@@ -72,6 +97,7 @@ class Election:
         store: Store,
         peers: Peers,
         members: Members,
+        terms: Terms,
         *,
         reconnect_delay: float,
         clock: Callable[[], float],
@@ -80,6 +106,7 @@ class Election:
         self._store = store
         self._peers = peers
         self._members = members
+        self._terms = terms
         self.patience = max(PATIENCE, DELAYS * reconnect_delay)
         self._clock = clock
         self._node = node
@@ -91,35 +118,40 @@ class Election:
 
     async def must_wait(self) -> bool:
         """Whether a better node can be reached that should take the lease, and there is still time for it to."""
-        best = await self._best()
+        found = await self._ask_all()
         own = sum(pos.txid for pos in (await self._store.positions()).values())
-        if best is None or best.transactions <= own:
+        this = Standing("", self._terms.held, own, True)
+        best = max((other for other in found if other.outranks(this)), key=lambda other: other.rank, default=None)
+        if best is None:
             return False
-        more = best.transactions - own
+        more = best.surplus(this)
         now = self._clock()
         if self._waiting_since is None:
             self._waiting_since = now
-            log.info("%s: %s has %d more transactions: waiting for it to become primary", self._node, best.name, more)
+            log.info("%s: %s has %s: waiting for it to become primary", self._node, best.name, more)
         if now - self._waiting_since < self.patience:
             return True
-        text = "%s: %s has %d more transactions, but has not become primary within %g s: taking over without them"
+        text = "%s: %s has %s, but has not become primary within %g s: taking over without them"
         log.warning(text, self._node, best.name, more, self.patience)
         return False
 
-    async def _best(self) -> Standing | None:
-        """The reachable node with most transactions that could become primary."""
+    async def _ask_all(self) -> list[Standing]:
+        """The reachable nodes that could become primary."""
         found: list[Standing] = []
 
         async def ask(url: str) -> None:
             standing = await self._ask(url)
-            if standing is not None and standing.eligible:
+            if standing is None:
+                return
+            self._terms.heard(standing.term)
+            if standing.eligible:
                 found.append(standing)
 
         async with trio.open_nursery() as nursery:
             for member in self._members.others:
                 if member.candidate:
                     nursery.start_soon(ask, member.advertise_url)
-        return max(found, key=lambda standing: standing.transactions, default=None)
+        return found
 
     async def _ask(self, url: str) -> Standing | None:
         try:
@@ -134,4 +166,5 @@ class Election:
         found: dict[str, Any] = json.loads(body)
         if found["id"] == self._node or found["clusterID"] != self._store.cluster_id:
             return None
-        return Standing(str(found["hostname"])[:200], int(found["transactions"]), found["eligible"] is True)
+        name, term = str(found["hostname"])[:200], check(found.get("term", 0))
+        return Standing(name, term, int(found["transactions"]), found["eligible"] is True)

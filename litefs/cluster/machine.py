@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from litefs.cluster.members import Members
     from litefs.cluster.peers import Peers
     from litefs.cluster.role import Role
+    from litefs.cluster.term import Terms
     from litefs.leases import Lease, Leaser
     from litefs.replication.server import StreamServer
     from litefs.store import Store
@@ -93,6 +94,7 @@ class RoleMachine:
         follower: replicates when there is a primary to follow.
         peers: how other nodes are asked.
         members: which other nodes there are.
+        terms: which history this node has.
         reconnect_delay: seconds between two looks for a primary.
         demote_delay: seconds for which a node that was demoted does not become primary again.
         clock: by which the time of a lease is measured, in seconds.
@@ -108,6 +110,7 @@ class RoleMachine:
         *,
         peers: Peers,
         members: Members,
+        terms: Terms,
         reconnect_delay: float = 1.0,
         demote_delay: float = 10.0,
         clock: Callable[[], float] = clock,
@@ -119,11 +122,14 @@ class RoleMachine:
         self._follower = follower
         self._peers = peers
         self._members = members
+        self._terms = terms
         self._reconnect_delay = reconnect_delay
         self._demote_delay = demote_delay
         self._clock = clock
         self._node = f"{store.node_id:016X}"
-        self._election = Election(store, peers, members, reconnect_delay=reconnect_delay, clock=clock, node=self._node)
+        self._election = Election(
+            store, peers, members, terms, reconnect_delay=reconnect_delay, clock=clock, node=self._node
+        )
         self._handover = Handover(store, role, streams, leaser.type, self._stop_leading, self._node)
         self._kept = KeptLease(store.data_dir / "lease")
         self._handing = trio.Lock()
@@ -176,6 +182,12 @@ class RoleMachine:
 
     async def run(self) -> None:
         """Work until `leave`, or until cancelled: then the lease is only released."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._terms.keep)
+            await self._run()
+            nursery.cancel_scope.cancel()
+
+    async def _run(self) -> None:
         lease_id: str | None = None
         while not self._leaving:
             found = await self._look(lease_id)
@@ -454,7 +466,7 @@ class RoleMachine:
         self._tenure = tenure
         began = False
         try:
-            await self._settle_cluster_id(tenure)
+            await self._settle(tenure)
             if not self._leaving:
                 began = True
                 tenure.begin()
@@ -465,6 +477,8 @@ class RoleMachine:
         except (LitefsError, OSError) as error:
             self._stop_leading()
             log.error("%s: primary lease lost, retrying: %s", self._node, error)
+            if isinstance(error, OSError) and not began:  # another one's disk may be better
+                self._demoted_until = self._clock() + self._demote_delay
         finally:
             self._stop_leading()
             try:
@@ -499,13 +513,16 @@ class RoleMachine:
         log.warning("%s: nobody has taken the lease that was handed over", self._node)
         await self._release(tenure)
 
-    async def _settle_cluster_id(self, tenure: Tenure) -> None:
-        """Have node and lease agree on the cluster's id; made up by the first primary there is."""
+    async def _settle(self, tenure: Tenure) -> None:
+        """Have node and lease agree on the cluster's id, and begin a term, within the lease's time."""
         with trio.move_on_after(tenure.remaining):
-            return await self._agree_on_cluster_id()
+            await self._agree_on_cluster_id()
+            self._streams.term = await self._terms.begin()
+            return
         raise LeaseUnavailable("the lease backend does not answer")
 
     async def _agree_on_cluster_id(self) -> None:
+        """Made up by the first primary there is."""
         # Stored here first: a node that dies in between must not find a cluster that it cannot prove to belong to.
         existing = await self._leaser.cluster_id()
         if existing:

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from litefs.cluster.machine import RoleMachine
     from litefs.cluster.members import Members
     from litefs.cluster.role import Role
+    from litefs.cluster.term import Terms
     from litefs.leases import Leaser
     from litefs.ltx import Pos
     from litefs.replication.server import StreamServer
@@ -35,6 +36,7 @@ class Status:
         machine: RoleMachine,
         streams: StreamServer,
         members: Members,
+        terms: Terms,
         *,
         not_ready: Callable[[], str],
     ) -> None:
@@ -44,6 +46,7 @@ class Status:
         self._machine = machine
         self._streams = streams
         self._members = members
+        self._terms = terms
         self._not_ready = not_ready
 
     async def __call__(self, *, databases: bool = True) -> Json:
@@ -65,6 +68,7 @@ class Status:
             "lagMs": self._role.lag_ms(),
             "leaseRemainingMs": self._lease_remaining_ms(),
             "leaseType": self._leaser.type,
+            "term": self._terms.held,
             "transactions": sum(pos.txid for pos in positions.values()),
             "members": self._other_nodes(),
             **self._role.announced,

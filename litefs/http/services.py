@@ -65,7 +65,13 @@ class Streams(Protocol):
         ...
 
     async def stream(
-        self, request_body: bytes, names: Collection[str] | None, peer_id: int, member: Member | None = None
+        self,
+        request_body: bytes,
+        names: Collection[str] | None,
+        peer_id: int,
+        member: Member | None = None,
+        *,
+        tell_term: bool = False,
     ) -> Stream:
         """Start a stream. Raises StreamError for a bad position map, ReadOnly where this is not the primary."""
         ...

@@ -11,7 +11,7 @@ from litefs.errors import StreamError
 from litefs.http.errors import HTTPError
 from litefs.http.exchange import Exchange
 from litefs.http.services import Services
-from litefs.replication.members import introduced
+from litefs.replication.members import TERM, introduced
 from litefs.replication.posmap import MAX_BODY
 
 HTTP1_HEADER = "litefs-stream"
@@ -32,7 +32,9 @@ async def stream(exchange: Exchange, services: Services) -> Response | None:
     body = await exchange.read(MAX_BODY)
     member = introduced(exchange.peer_id, exchange.headers)
     try:
-        opened = await services.streams.stream(body, _filter(exchange.param("filter")), exchange.peer_id, member)
+        names = _filter(exchange.param("filter"))
+        tell_term = TERM in exchange.headers
+        opened = await services.streams.stream(body, names, exchange.peer_id, member, tell_term=tell_term)
     except StreamError as error:
         raise HTTPError(HTTPStatus.BAD_REQUEST, str(error)) from error
     async with aclosing(opened), exchange.respond("application/octet-stream") as write:

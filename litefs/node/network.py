@@ -20,6 +20,7 @@ from litefs.cluster.peers import Peers
 from litefs.cluster.remote import RemoteHalts
 from litefs.cluster.role import Role
 from litefs.cluster.status import Status
+from litefs.cluster.term import Terms
 from litefs.config import Config
 from litefs.http.address import is_loopback
 from litefs.http.app import build
@@ -67,6 +68,7 @@ class Network:
         members = Members(store.data_dir / "members.json", lambda: self.machine.introduction)
         streams.joined = lambda member: members.learn([member])
         members.changed = lambda: streams.announce(members.announcement())
+        terms = Terms(store.data_dir, lambda: store.cluster_id)
         client = ReplicationClient(
             store,
             role,
@@ -75,6 +77,7 @@ class Network:
             tls=tls,
             introduce=lambda: self.machine.introduction,
             learned=members.learn,
+            terms=terms,
         )
         self.machine = RoleMachine(
             store,
@@ -84,10 +87,11 @@ class Network:
             client,
             peers=self._peers,
             members=members,
+            terms=terms,
             reconnect_delay=lease.reconnect_delay,
             demote_delay=lease.demote_delay,
         )
-        status = Status(store, role, leaser, self.machine, streams, members, not_ready=not_ready)
+        status = Status(store, role, leaser, self.machine, streams, members, terms, not_ready=not_ready)
         self.halts = Halts(store, role)
         self.remote = store.remote = RemoteHalts(store, role, self._peers)
         self._role = role

@@ -8,6 +8,7 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 import trio
@@ -27,6 +28,7 @@ from litefs.replication.frames import (
     LTXStart,
     Members,
     Ready,
+    Term,
 )
 from litefs.replication.incoming import Incoming
 from litefs.replication.members import Member
@@ -59,6 +61,20 @@ class Observer(Protocol):
         """Everything that existed when the stream began has been applied."""
 
 
+class Terms(Protocol):
+    """Whoever remembers which history this node follows (`litefs.cluster.term.Terms`)."""
+
+    @property
+    def held(self) -> int:
+        """The term whose data this node has; 0 when not known."""
+
+    def heard(self, term: int) -> None:
+        """The primary leads under this term."""
+
+    def follow(self, term: int) -> None:
+        """Everything that a primary of this term, or of none, had when the stream began has been applied."""
+
+
 def _nobody() -> Member | None:
     return None
 
@@ -77,6 +93,7 @@ class ReplicationClient:
         tls: how to verify the primary of an https URL; the system's default when None.
         introduce: this node, as the primary shall know it.
         learned: is told of the nodes of the cluster that the primary knows.
+        terms: is told of the primary's term.
     """
 
     def __init__(
@@ -89,6 +106,7 @@ class ReplicationClient:
         tls: ssl.SSLContext | None = None,
         introduce: Callable[[], Member | None] = _nobody,
         learned: Callable[[list[Member]], None] = lambda found: None,
+        terms: Terms | None = None,
     ) -> None:
         self.store = store
         self._observer = observer
@@ -99,6 +117,7 @@ class ReplicationClient:
         self.lags: dict[str, float] = {}
         self._introduce = introduce
         self._learned = learned
+        self._terms = terms
         self._cut: Callable[[str], None] | None = None
         self._http2_peers: set[str] = set()
         self._failures: Counter[str] = Counter()
@@ -193,7 +212,8 @@ class ReplicationClient:
 
     def _introduction(self) -> dict[str, str]:
         member = self._introduce()
-        return {**wire.MARK, **(member.headers() if member is not None else {})}
+        term = {members.TERM: str(self._terms.held)} if self._terms is not None else {}
+        return {**wire.MARK, **term, **(member.headers() if member is not None else {})}
 
     @property
     def _path(self) -> str:
@@ -231,7 +251,9 @@ class ReplicationClient:
 
         async with trio.open_nursery() as nursery:
             applier = Applier(nursery, self.store.node_id, failed, self._applied)
-            receiver = _Receiver(self.store, applier, self._observer, self._databases, given_up, self._learned)
+            receiver = _Receiver(
+                self.store, applier, self._observer, self._databases, given_up, self._learned, self._terms
+            )
             self._receiver = receiver
             nursery.start_soon(_watch, receiver, failed)
             self._cut = lambda reason: failed(StreamError(reason))
@@ -283,6 +305,7 @@ class _Receiver:
         databases: Sequence[str],
         ignored: frozenset[str],
         learned: Callable[[list[Member]], None],
+        terms: Terms | None,
     ) -> None:
         self._store = store
         self._applier = applier
@@ -293,6 +316,9 @@ class _Receiver:
         self._ready = False
         self._ignored = set(ignored)
         self._learned = learned
+        # One that leaves out databases has not all of anybody's history.
+        self._terms = terms if not databases and not ignored else None
+        self._tells_term = False
         self.reads = 0
         self.waiting = False  # for the peer, not for a database
 
@@ -345,6 +371,8 @@ class _Receiver:
                 self._lease_id = lease_id
             case Members(data):
                 self._learned(members.decode(data))
+            case Term(term, whole):
+                self._term(term, whole)
 
     async def _start(self, name: str) -> None:
         unwanted = self._databases and name not in self._databases
@@ -372,8 +400,18 @@ class _Receiver:
         if database is not None:
             database.hwm = txid
 
+    def _term(self, term: int, whole: bool) -> None:
+        self._tells_term = True
+        if self._terms is not None:
+            follow = partial(self._terms.follow, term)
+            self._terms.heard(term)
+            if whole:
+                self._applier.after_all(follow)
+
     def _heartbeat(self, timestamp_ms: int) -> None:
         if self._ready:
             self._ready = False
+            if self._terms is not None and not self._tells_term:
+                self._applier.after_all(partial(self._terms.follow, 0))
             self._applier.after_all(self._observer.caught_up)
         self._applier.after_all(lambda: self._observer.heartbeat(timestamp_ms))

@@ -24,6 +24,9 @@ MAX_LEASE_ID = 4096
 MAX_MEMBERS = 256 << 10
 """Bytes of a message about other nodes."""
 
+MAX_TERM = 1 << 62
+"""Highest term; those of a sound clock have 41 bits."""
+
 MAX_CHUNK = 0xFFFF
 
 MAX_TIME = 253_402_300_799_999
@@ -34,6 +37,7 @@ _U32 = struct.Struct(">I")
 _U64 = struct.Struct(">Q")
 _I64 = struct.Struct(">q")
 _TYPE_SIZE_LENGTH = struct.Struct(">IQI")
+_TYPE_TERM_WHOLE = struct.Struct(">IQI")
 _TYPE_TXID_LENGTH = struct.Struct(">IQI")
 
 
@@ -48,6 +52,7 @@ class FrameType(IntEnum):
     HWM = 6
     HEARTBEAT = 7
     MEMBERS = 100  # not LiteFS's: for peers that introduced themselves, see litefs.replication.members
+    TERM = 101  # for peers that sent theirs, see litefs.cluster.term
 
 
 class LTXStart(NamedTuple):
@@ -108,7 +113,14 @@ class Members(NamedTuple):
     data: bytes
 
 
-Frame = LTXStart | LTXData | LTXEnd | Ready | End | DropDB | Handoff | HWM | Heartbeat | Members
+class Term(NamedTuple):
+    """The sender leads under ``term``; ``whole``: the receiver has everything that it had when the stream began."""
+
+    term: int
+    whole: bool
+
+
+Frame = LTXStart | LTXData | LTXEnd | Ready | End | DropDB | Handoff | HWM | Heartbeat | Members | Term
 
 READY = _U32.pack(FrameType.READY)
 END = _U32.pack(FrameType.END)
@@ -172,6 +184,11 @@ def heartbeat(timestamp_ms: int) -> bytes:
 def members(data: bytes) -> bytes:
     """A Members frame; ``data`` is at most MAX_MEMBERS bytes."""
     return _U32.pack(FrameType.MEMBERS) + _U32.pack(len(data)) + data
+
+
+def term(number: int, *, whole: bool) -> bytes:
+    """A Term frame."""
+    return _TYPE_TERM_WHOLE.pack(FrameType.TERM, number, whole)
 
 
 def _text_frame(kind: FrameType, text: str) -> bytes:
@@ -266,6 +283,13 @@ class FrameParser:
         if kind == FrameType.MEMBERS:
             found = self._bytes(view, body, MAX_MEMBERS, "list of nodes")
             return None if found is None else (Members(bytes(found[0])), found[1])
+        if kind == FrameType.TERM:
+            if len(view) - body < 12:
+                return None
+            number = _U64.unpack_from(view, body)[0]
+            if number > MAX_TERM:
+                raise StreamError(f"stream byte {self._consumed + at}: {number} is no term")
+            return Term(number, bool(_U32.unpack_from(view, body + 8)[0])), body + 12
         raise StreamError(f"stream byte {self._consumed + at}: unknown frame type 0x{kind:08x}")
 
     def _text(self, view: memoryview, at: int, limit: int, what: str) -> tuple[str, int] | None:

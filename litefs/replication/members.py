@@ -22,6 +22,9 @@ MAX_TEXT = 1024
 
 HOSTNAME, ADVERTISE_URL, CANDIDATE = "litefs-hostname", "litefs-advertise-url", "litefs-candidate"
 
+TERM = "litefs-term"
+"""Sent by a peer that wants to be told the primary's term; its own is the value."""
+
 
 @dataclass(frozen=True, slots=True)
 class Member:

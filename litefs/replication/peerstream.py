@@ -89,6 +89,8 @@ class PeerStream(AsyncIterator[bytes]):
         names: Collection[str] | None,
         peer_id: int,
         member: Member | None = None,
+        *,
+        term: int = 0,
     ) -> None:
         self.peer_id = peer_id
         self.positions = positions
@@ -103,6 +105,7 @@ class PeerStream(AsyncIterator[bytes]):
         self._ending: Ending | None = None
         self._offer: Offer | None = None
         self._announced = b""
+        self._term = term  # 0 once the peer has been told that it holds it, or when it shall not be told
         self._inside_file = False
         self._postponed: set[str] = set()  # databases that applications keep locked
         self._sleep = trio.CancelScope()
@@ -186,11 +189,13 @@ class PeerStream(AsyncIterator[bytes]):
 
     async def _serve(self) -> AsyncGenerator[bytes, None]:
         async with self._store.subscribe(self._names) as subscription:
+            if self._term:
+                yield frames.term(self._term, whole=False)
             async with aclosing(self._catch_up_all()) as pieces:
                 async for piece in pieces:
                     yield piece
             self.live.set()
-            yield self._news() + frames.READY + self._heartbeat()
+            yield self._news() + self._whole() + frames.READY + self._heartbeat()
             beat = trio.current_time() + HEARTBEAT_INTERVAL
             while self._ending is None:
                 moved: set[str] = set()
@@ -201,7 +206,7 @@ class PeerStream(AsyncIterator[bytes]):
                 async with aclosing(self._catch_up(moved)) as pieces:
                     async for piece in pieces:
                         yield piece
-                if news := self._news():
+                if news := self._news() + self._whole():
                     yield news
                 if trio.current_time() >= beat and self._ending is None:
                     yield self._heartbeat()
@@ -234,6 +239,16 @@ class PeerStream(AsyncIterator[bytes]):
             return b""
         self._announced = news
         return frames.members(news)
+
+    def _whole(self) -> bytes:
+        """Tells the peer, once, that it has all of this node's history that there was when it connected.
+
+        Not while a database waits for a snapshot: what the peer has of it may be a tail that lost.
+        """
+        if not self._term or self._postponed or self._ending is Ending.NOW:
+            return b""
+        term, self._term = self._term, 0
+        return frames.term(term, whole=True)
 
     def _heartbeat(self) -> bytes:
         return frames.heartbeat(int(self._server.now() * 1000))

@@ -29,6 +29,7 @@ class StreamServer:
     Attributes:
         joined: called with each peer that introduces itself.
         open: the streams; each enters and leaves by itself.
+        term: under which this node leads; 0 before it has.
         announcement: what such peers are told about the nodes of the cluster, as `members.encode` has it.
     """
 
@@ -39,6 +40,7 @@ class StreamServer:
         self.frames_sent: Counter[tuple[str, str]] = Counter()
         self.joined: Callable[[Member], None] = lambda member: None
         self.announcement = b""
+        self.term = 0
         self.open: set[PeerStream] = set()
 
     def __len__(self) -> int:
@@ -57,7 +59,13 @@ class StreamServer:
         return sorted(found, key=lambda stream: (stream.transactions, stream.peer_id), reverse=True)
 
     async def stream(
-        self, request_body: bytes, names: Collection[str] | None, peer_id: int, member: Member | None = None
+        self,
+        request_body: bytes,
+        names: Collection[str] | None,
+        peer_id: int,
+        member: Member | None = None,
+        *,
+        tell_term: bool = False,
     ) -> PeerStream:
         """Start a stream; iterate over it for the response body and `aclose` it whatever happens.
 
@@ -66,6 +74,7 @@ class StreamServer:
             names: databases to send, None for all.
             peer_id: the replica's node id, 0 when it did not say.
             member: how it introduced itself.
+            tell_term: whether the peer knows what a term is.
 
         Raises:
             ReadOnly: this node is not the primary (503).
@@ -79,7 +88,7 @@ class StreamServer:
             positions = posmap.decode(request_body)
         else:
             positions = await trio.to_thread.run_sync(posmap.decode, request_body)
-        stream = PeerStream(self, positions, names, peer_id, member)
+        stream = PeerStream(self, positions, names, peer_id, member, term=self.term if tell_term else 0)
         if member is not None:
             self.joined(member)
         return stream

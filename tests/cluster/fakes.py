@@ -15,6 +15,7 @@ from litefs.cluster.machine import RoleMachine
 from litefs.cluster.members import Members as KnownMembers
 from litefs.cluster.peers import PeerResponse
 from litefs.cluster.role import Role
+from litefs.cluster.term import Terms
 from litefs.errors import LitefsError, StreamError
 from litefs.leases import LeaseExpired, LeaseHeld, LeaseUnavailable, PrimaryInfo
 from litefs.replication import members, posmap
@@ -28,6 +29,7 @@ from litefs.replication.frames import (
     LTXStart,
     Members,
     Ready,
+    Term,
 )
 from litefs.replication.server import StreamServer
 from tests.replication.fakes import FakeStore
@@ -164,7 +166,8 @@ class FakeFollower:
             raise StreamError("invalid response: code=503 lease expired")
         self.node.store.cluster_id = self.node.store.cluster_id or peer.store.cluster_id
         positions = posmap.encode(await self.node.store.positions())
-        stream = await peer.streams.stream(positions, None, self.node.store.node_id, self.node.machine.introduction)
+        node_id, introduction = self.node.store.node_id, self.node.machine.introduction
+        stream = await peer.streams.stream(positions, None, node_id, introduction, tell_term=True)
         with trio.CancelScope() as self.scope:
             return await self._read(stream)
         raise StreamError(self.reason)
@@ -210,6 +213,8 @@ class Receiver:
                 self.node.role.heartbeat(timestamp_ms)
             case Members(data):
                 self.node.members.learn(members.decode(data))
+            case Term(term, whole):
+                (self.node.terms.follow if whole else self.node.terms.heard)(term)
 
     async def _apply(self, name: str, data: bytearray) -> None:
         db = await self.node.store.database(name, create=True)
@@ -244,6 +249,7 @@ class FakePeers:
                 "id": f"{peer.store.node_id:016X}",
                 "clusterID": peer.store.cluster_id,
                 "hostname": peer.leaser.hostname,
+                "term": peer.terms.held,
                 "eligible": peer.machine.eligible,
                 "transactions": sum(pos.txid for pos in (await peer.store.positions()).values()),
             }
@@ -253,6 +259,11 @@ class FakePeers:
         except LitefsError as error:
             return PeerResponse(500, {}, f"cannot handoff: {error}\n".encode())
         return PeerResponse(200, {}, b"")
+
+
+async def _in_this_thread(call: Callable[[], None]) -> None:
+    """Another one would let the virtual clock run."""
+    call()
 
 
 class Node:
@@ -272,8 +283,15 @@ class Node:
         self.members = KnownMembers(self.store.data_dir / "members.json", lambda: self.machine.introduction)
         self.streams.joined = lambda member: self.members.learn([member])
         self.members.changed = lambda: self.streams.announce(self.members.announcement())
+        self.terms = self.make_terms()
         self.machine = self.make_machine(leaser)
         nodes[leaser.advertise_url] = self
+
+    def make_terms(self) -> Terms:
+        """As after a restart."""
+        return Terms(
+            self.store.data_dir, lambda: self.store.cluster_id, now=trio.current_time, in_thread=_in_this_thread
+        )
 
     def make_machine(self, leaser: Any) -> RoleMachine:
         return RoleMachine(
@@ -284,6 +302,7 @@ class Node:
             self.follower,
             peers=cast(Any, self.peers),
             members=self.members,
+            terms=self.terms,
             clock=trio.current_time,
         )
 

@@ -496,3 +496,73 @@ def test_heartbeats_wait_for_what_came_before(tmp_path: Path) -> None:
         assert (watch.ready, watch.heartbeats) == (True, [1, 2])
 
     run(main)
+
+
+class Terms:
+    """Remembers what it is told."""
+
+    def __init__(self, held: int = 0) -> None:
+        self.held = held
+        self.told: list[tuple[str, int]] = []
+
+    def heard(self, term: int) -> None:
+        """Remembers."""
+        self.told.append(("heard", term))
+
+    def follow(self, term: int) -> None:
+        """Remembers."""
+        self.told.append(("follow", term))
+
+
+@pytest.mark.parametrize("http2", [False, True], ids=["http1", "h2c"])
+def test_the_term_of_the_primary(tmp_path: Path, http2: bool) -> None:
+    """A peer that does not ask for it (over HTTP/2: LiteFS) is not told, and one that is not told has none."""
+
+    async def main() -> None:
+        terms = Terms(5)
+        primary, replica, client, watch = make(tmp_path, terms=terms)
+        primary.streams.term = 7
+        db = primary.store.add("db")
+        db.write({1: b"one"})
+        async with primary.served():
+            if http2:
+                primary.forced = (426, b"")
+            async with following(client, primary.url):
+                await until(lambda: watch.heartbeats)
+                assert replica.databases["db"].pos == db.pos
+                assert terms.told == ([("follow", 0)] if http2 else [("heard", 7), ("heard", 7), ("follow", 7)])
+
+    run(main, real_time=True)
+
+
+@pytest.mark.parametrize("term", [7, 0])
+def test_a_term_is_followed_once_everything_is_applied(tmp_path: Path, term: int) -> None:
+    async def main() -> None:
+        terms = Terms(5)
+        primary, replica, client, watch = make(tmp_path, terms=terms)
+        primary.streams.term = term
+        primary.store.add("db").write({1: b"one"})
+        busy = replica.add("db")
+        busy.busy = trio.Event()  # it takes nothing
+        async with primary.served(), following(client, primary.url):
+            await until(lambda: client._receiver is not None and client._receiver.reads > 3)
+            await trio.sleep(0.2)
+            assert ("follow", term) not in terms.told
+            busy.busy.set()
+            await until(lambda: watch.heartbeats)
+            assert terms.told[-1] == ("follow", term)
+
+    run(main, real_time=True)
+
+
+def test_part_of_the_databases_is_nobodys_history(tmp_path: Path) -> None:
+    async def main() -> None:
+        terms = Terms(5)
+        primary, _, client, watch = make(tmp_path, terms=terms, databases=["db"])
+        primary.streams.term = 7
+        primary.store.add("db").write({1: b"one"})
+        async with primary.served(), following(client, primary.url):
+            await until(lambda: watch.heartbeats)
+            assert terms.told == []
+
+    run(main, real_time=True)

@@ -25,6 +25,7 @@ from litefs.replication.frames import (
     LTXEnd,
     LTXStart,
     Ready,
+    Term,
 )
 
 from . import golden
@@ -121,6 +122,8 @@ def encode(frame: Frame) -> bytes:
         return frames.handoff(frame.lease_id)
     if isinstance(frame, HWM):
         return frames.hwm(frame.txid, frame.name)
+    if isinstance(frame, Term):
+        return frames.term(frame.term, whole=frame.whole)
     assert isinstance(frame, Heartbeat)
     return frames.heartbeat(frame.timestamp_ms)
 
@@ -133,6 +136,7 @@ simple = st.one_of(
     st.builds(DropDB, names),
     st.builds(Handoff, names),
     st.builds(HWM, u64, names),
+    st.builds(Term, st.integers(0, frames.MAX_TERM), st.booleans()),
     st.builds(Heartbeat, st.integers(0, frames.MAX_TIME)),
 )
 
