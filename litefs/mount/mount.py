@@ -11,7 +11,7 @@ import pyfuse3
 import trio
 
 from litefs.errors import MountError
-from litefs.mount import kernel, readloop
+from litefs.mount import kernel, quiet, readloop
 from litefs.mount.operations import Operations
 from litefs.mount.special import Role
 from litefs.store.store import Store
@@ -87,6 +87,7 @@ class Mount:
             if self._options.busy_poll:
                 nursery.start_soon(self._stay_awake)
             readloop.install()
+            quiet.install()
             task_status.started()
             await pyfuse3.main(min_tasks=4)
             nursery.cancel_scope.cancel()
