@@ -59,6 +59,37 @@ def test_the_most_advanced_takes_over_and_the_tail_is_kept(make_member: Callable
     assert not branches(c.data)
 
 
+def test_a_longer_tail_that_lost_does_not_win(make_member: Callable[..., Member]) -> None:
+    """An old primary has more than the node that went on without it; it comes back when the new primary dies."""
+    a = make_member("a")
+    relay = Relay(int(a.url.rpartition(":")[2]))
+    a.configure_lease({"advertise-url": relay.url})
+    a.start()
+    b = make_member("b").start()
+    c = make_member("c", **{"reconnect-delay": "5s"}).start()  # the old one is to come first
+    make_table(a)
+    insert(a, 5, 0)
+    wait_same(a, b)
+    wait_same(a, c)
+    with closing(relay):
+        with relay.stalled():
+            tail = insert(a, 20, 1000)
+            a.kill()
+            wait_for(lambda: b.is_primary, "primary b")
+        newer = insert(b, 3, 2000)
+        wait_for(lambda: b.pos("db") == c.pos("db"), "c with everything")
+        assert newer <= set(c.rows())
+        b.kill()
+        a.spawn()
+        assert wait_primary([a, c]) is c, a.log()[-1000:]
+        a.wait_ready()
+        wait_same(c, a)
+    assert newer <= set(a.rows())
+    assert not tail & set(a.rows())
+    (branch,) = branches(a.data)
+    assert branch.database == "db"
+
+
 def test_a_silent_primary_is_left(make_member: Callable[..., Member]) -> None:
     """It is stopped, its connections stay open: its replica learns from the lease that it is none any more."""
     a, b = make_member("a").start(), make_member("b").start()
