@@ -13,7 +13,7 @@ import trio
 import trio.testing
 
 from litefs import ltx
-from litefs.errors import ReadOnly, StreamError
+from litefs.errors import DatabaseBusy, ReadOnly, StreamError
 from litefs.ltx import EMPTY, Pos
 from litefs.replication import catchup, posmap
 from litefs.replication.frames import (
@@ -25,6 +25,7 @@ from litefs.replication.frames import (
     Heartbeat,
     LTXStart,
     Ready,
+    Term,
 )
 from litefs.replication.peerstream import Offer
 from litefs.replication.server import StreamServer
@@ -463,3 +464,35 @@ def test_an_error_ends_the_stream(
 
     run(main)
     assert "disk on fire" in caplog.text
+
+
+def test_the_term_is_the_peers_once_nothing_is_postponed(
+    store: FakeStore, source: StreamServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A database that cannot be sent yet may be a tail that lost, on the peer's side."""
+
+    async def main() -> None:
+        db, _ = fill(store)
+        source.term = 7
+        locked = True
+
+        @asynccontextmanager
+        async def snapshot(patience: float = 10.0) -> AsyncIterator[Any]:
+            if locked:
+                raise DatabaseBusy("db is locked")
+            async with free(patience) as found:
+                yield found
+
+        free = db.snapshot
+        monkeypatch.setattr(db, "snapshot", snapshot)
+        async with aclosing(await source.stream(posmap.encode({"db": BAD}), None, 2, tell_term=True)) as stream:
+            frames = Frames(stream)
+            assert await frames.next() == Term(7, whole=False)
+            assert await frames.next() == Ready()
+            for _ in range(3):
+                assert isinstance(await frames.next(), Heartbeat)
+            locked = False
+            found = [frame for frame in await frames.until(Term) if not isinstance(frame, Heartbeat)]
+            assert summary(found) == [("db", 1, 3), Term(7, whole=True)]
+
+    run(main)
