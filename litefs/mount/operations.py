@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import functools
 import logging
+import math
 import os
 import stat
 import time
@@ -46,6 +47,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 FOREVER = 3600.0  # seconds
+GHOST_TIME = 0.25  # seconds; the kernel needs a few milliseconds to be told that a name is gone
 CACHED = (Kind.DATABASE, Kind.JOURNAL, Kind.WAL, Kind.SHM, Kind.SUPER)
 ACCESS_DENIED = OSError(errno.EACCES, "this node is not the primary")
 NO_ENTRY = OSError(errno.ENOENT, "no such file")
@@ -94,6 +96,7 @@ class Operations(pyfuse3.Operations):
         self._handles: dict[int, Handle] = {}
         self._by_inode: dict[int, set[Handle]] = {}
         self._last_handle = 0
+        self._ghosts: dict[str, float] = {}  # files that went with their database: until when they are shown
         self._started = time.time_ns()
         self._uid, self._gid = os.getuid(), os.getgid()
         self.last_request = 0.0  # trio time; what keeps the loop awake looks at it
@@ -188,6 +191,8 @@ class Operations(pyfuse3.Operations):
         if text == ".":
             return self._root()
         kind = Kind.POS if text in (special.PRIMARY, special.LAG) else split(text)[1]
+        if (ghost := self._ghost(text)) is not None:
+            return ghost
         known = self._inodes.known(text)
         inode = known or self._inodes.of(text)
         try:
@@ -198,6 +203,20 @@ class Operations(pyfuse3.Operations):
             return self._absent(kind)
         inode.lookups += 1
         return entry
+
+    def _ghost(self, name: str) -> EntryAttributes | None:
+        """A file that went with its database a moment ago, still shown.
+
+        The kernel hears of it only after the database's deletion has been answered, so for a moment it is there for
+        some and not for others. SQLite, which deletes a log that it finds beside an empty database, takes that for an
+        error. So it stays for a moment, and may be deleted.
+        """
+        if trio.current_time() > self._ghosts.get(name, -math.inf):
+            self._ghosts.pop(name, None)
+            return None
+        inode = self._inodes.of(name)
+        inode.lookups += 1
+        return self._attributes(inode.number, stat.S_IFREG | 0o666, 0, self._started, cached=False)
 
     @request
     async def getattr(self, inode: int, ctx: pyfuse3.RequestContext) -> EntryAttributes:
@@ -294,8 +313,10 @@ class Operations(pyfuse3.Operations):
     @request
     async def open(self, inode: int, flags: int, ctx: pyfuse3.RequestContext) -> FileInfo:
         file = self._inodes.get(inode)
+        if self._ghosts.pop(file.name, None) is not None:
+            self._deleted(file.name)
         if not file.alive:
-            raise OSError(errno.ESTALE, "the file was deleted")
+            raise OSError(errno.ESTALE, "the file was deleted")  # the kernel looks again, and makes one where it may
         return self._add_handle(file, await self._open_truncated(file.name, flags, self._is_own(ctx)))
 
     async def _open_truncated(self, name: str, flags: int, own: bool) -> Handle:
@@ -359,6 +380,7 @@ class Operations(pyfuse3.Operations):
         text = os.fsdecode(name)
         own = self._is_own(ctx)
         await self._create(text, own)
+        self._ghosts.pop(text, None)
         inode = self._inodes.of(text)
         inode.lookups += 1
         info = self._add_handle(inode, await self._open_truncated(text, flags, own))
@@ -469,6 +491,9 @@ class Operations(pyfuse3.Operations):
         if text in (special.PRIMARY, special.LAG):
             raise ACCESS_DENIED
         db_name, kind = split(text)
+        if self._ghosts.pop(text, None) is not None:
+            self._deleted(text)
+            return
         if kind is Kind.SUPER:
             os.unlink(self._store.super_dir / text)
         elif kind is Kind.LOCK or (kind is Kind.POS and (await self._database(db_name)).exists):
@@ -518,6 +543,8 @@ class Operations(pyfuse3.Operations):
             side = db.name + kind.value
             if self._inodes.known(side) is not None:
                 self._deleted(side)
+                if kind is not Kind.SHM:
+                    self._ghosts[side] = trio.current_time() + GHOST_TIME
                 pyfuse3.invalidate_entry_async(ROOT, os.fsencode(side), ignore_enoent=True)
 
     def _deleted(self, name: str) -> None:

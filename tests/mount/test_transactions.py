@@ -10,6 +10,7 @@ import pytest
 
 from litefs.ltx import EMPTY, Pos
 from tests.support.nodes import Node
+from tests.support.waiting import wait_for
 
 from .application import check, die_after, fill, rows
 
@@ -121,6 +122,15 @@ def test_a_process_dies(node: Node, opened: Opened, mode: str) -> None:
     assert check(node) == pos
     fill(database, 1)
     assert check(node).txid == pos.txid + 1
+
+
+def test_a_log_that_went_with_its_database_may_be_deleted(node: Node, opened: Opened) -> None:
+    """The kernel hears of it a moment later; SQLite, which finds a log beside an empty database, deletes it."""
+    fill(opened(node.path("db"), journal="wal"), 10)
+    os.unlink(node.path("db"))
+    if os.path.exists(node.path("db-wal")):
+        os.unlink(node.path("db-wal"))
+    wait_for(lambda: not os.path.exists(node.path("db-wal")), "end of the log")
 
 
 @pytest.mark.parametrize("mode", ["wal", "delete"])
