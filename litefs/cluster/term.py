@@ -14,6 +14,7 @@ Kept in the file ``term``, JSON, with the id of the cluster that it is a term of
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import os
@@ -127,6 +128,25 @@ class Terms:
             await self._in_thread(lambda: self._write(json.dumps(known) + "\n"))
 
     def _write(self, text: str) -> None:
+        try:
+            self._replace(text)
+        except OSError as error:
+            if error.errno != errno.ENOSPC or not self._path.exists():
+                raise
+            self._overwrite(text)
+
+    def _overwrite(self, text: str) -> None:
+        """On a full disk: a node that has led before can lead again, in the space that the file has.
+
+        Torn by a crash, the file says nothing, and the node claims no term.
+        """
+        with open(self._path, "r+", encoding="ascii") as file:
+            file.write(text)
+            file.truncate()
+            file.flush()
+            os.fsync(file.fileno())
+
+    def _replace(self, text: str) -> None:
         temporary = self._path.with_name(f"{FILE_NAME}.tmp")
         with open(temporary, "w", encoding="ascii") as file:
             file.write(text)

@@ -156,7 +156,13 @@ class FakeStreams:
         return self.open
 
     async def stream(
-        self, request_body: bytes, names: Collection[str] | None, peer_id: int, member: Member | None = None
+        self,
+        request_body: bytes,
+        names: Collection[str] | None,
+        peer_id: int,
+        member: Member | None = None,
+        *,
+        tell_term: bool = False,
     ) -> FakeStream:
         self.asked.append((request_body, names, peer_id))
         posmap.decode(request_body)
