@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -84,8 +85,8 @@ class Site:
         self.config = SimpleNamespace(http=http, lease=SimpleNamespace(advertise_url="http://127.0.0.1:1"))
         self.proxy: FlyProxy
 
-    async def application(self, handler: Handler) -> None:
-        """Start the application."""
+    async def application(self, handler: Handler, path: Path | None = None) -> None:
+        """Start the application, on a socket of that path or a port."""
 
         async def accept(stream: trio.SocketStream) -> None:
             self.connections += 1
@@ -95,7 +96,13 @@ class Site:
             except (trio.BrokenResourceError, trio.ClosedResourceError):
                 pass
 
-        listeners = await trio.open_tcp_listeners(self.target, host="127.0.0.1")
+        if path is None:
+            listeners = await trio.open_tcp_listeners(self.target, host="127.0.0.1")
+        else:
+            sock = trio.socket.socket(trio.socket.AF_UNIX)
+            await sock.bind(str(path))
+            sock.listen()
+            listeners = [trio.SocketListener(sock)]
         self.nursery.start_soon(trio.serve_listeners, accept, listeners)
 
     async def connect(self) -> trio.SocketStream:

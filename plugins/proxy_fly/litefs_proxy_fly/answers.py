@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from http import HTTPStatus
 
-from litefs_proxy_fly.cookies import Dates
+from litefs_proxy_fly.dates import Dates
 from litefs_proxy_fly.heads import Request
 
 _dates = Dates()

@@ -35,7 +35,7 @@ class Connection:
         self._client = client
         self._rules = rules
         self._pool = pool
-        self._host = pool.name.encode()
+        self._host = pool.target.host_header
 
     async def run(self) -> None:
         """Serve it until it ends.  Raises nothing but Cancelled."""
@@ -146,7 +146,7 @@ class Connection:
     async def _position_cookie(self, response: Response) -> bytes:
         """Made when the response is there: the application has done its work by now."""
         txid = await self._rules.position()
-        return cookies.header(txid) if txid is not None else b""
+        return cookies.header(txid, self._server.attributes) if txid is not None else b""
 
     async def _to_primary(self, exchange: Exchange, request: Request, verdict: ToPrimary) -> bool:
         """Send it there; when nothing could be sent, to whoever is primary by then."""

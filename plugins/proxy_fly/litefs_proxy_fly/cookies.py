@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import re
-import time
 from collections.abc import Iterable
-from email.utils import formatdate
+
+from litefs_proxy_fly.attributes import Attributes
 
 NAME = b"__txid"
-LIFE = 300.0  # seconds
 
 _VALUE = re.compile(rb"[0-9a-fA-F]{16}")
 
@@ -30,26 +29,6 @@ def position(cookies: Iterable[bytes]) -> int:
     return 0
 
 
-class Dates:
-    """Times of HTTP as text, made once a second."""
-
-    def __init__(self, ahead: float = 0.0) -> None:
-        self._ahead = ahead
-        self._second = 0
-        self._text = b""
-
-    def now(self) -> bytes:
-        """The present, moved ahead by so many seconds, as in ``Sat, 21 Nov 2026 09:00:00 GMT``."""
-        second = int(time.time())
-        if second != self._second:
-            self._second = second
-            self._text = formatdate(second + self._ahead, usegmt=True).encode()
-        return self._text
-
-
-_expires = Dates(LIFE)
-
-
-def header(txid: int) -> bytes:
+def header(txid: int, attributes: Attributes) -> bytes:
     """The line that gives the cookie to a client."""
-    return b"Set-Cookie: %b=%016x; Path=/; Expires=%b; HttpOnly\r\n" % (NAME, txid, _expires.now())
+    return b"Set-Cookie: %b=%016x%b\r\n" % (NAME, txid, attributes.text())

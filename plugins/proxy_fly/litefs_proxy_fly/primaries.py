@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 from litefs.cluster.peers import Peers
 from litefs.errors import StreamError
 from litefs.leases import PrimaryInfo
+from litefs_proxy_fly.target import TCP
 from litefs_proxy_fly.upstream import Pool, Unreachable
 
 LIMIT = 2.0  # seconds for the primary to say where its proxy is
@@ -44,7 +45,7 @@ class Primaries:
         """Connections to its proxy.  Raises Unreachable."""
         url = await self.url(primary)
         if self._pool is None:
-            self._pool = Pool(*_address(url), patience=0.0)
+            self._pool = Pool(_address(url), patience=0.0)
         return self._pool
 
     def forget(self) -> None:
@@ -79,9 +80,9 @@ class Primaries:
         return url
 
 
-def _address(url: str) -> tuple[str, int]:
-    """Host and port.  Raises ValueError for what is not ``http://HOST[:PORT]``."""
+def _address(url: str) -> TCP:
+    """Where that is.  Raises ValueError for what is not ``http://HOST[:PORT]``."""
     parts = urlsplit(url)
     if parts.scheme != "http" or not parts.hostname:
         raise ValueError(url)
-    return parts.hostname, parts.port or 80
+    return TCP(parts.hostname, parts.port or 80)

@@ -10,6 +10,7 @@ from time import monotonic
 import trio
 
 from litefs_proxy_fly import sockets
+from litefs_proxy_fly.attributes import Attributes
 from litefs_proxy_fly.client import Client, Limits
 from litefs_proxy_fly.connection import Connection
 from litefs_proxy_fly.primaries import Primaries
@@ -29,6 +30,7 @@ class Server:
         most: connections at a time; the others wait in the kernel until one ends.
         primaries: where requests for the primary go.
         node: this node, as one of a request's hops.
+        attributes: of the position cookie.
 
     Attributes:
         closing: whether it takes no more requests.
@@ -44,6 +46,7 @@ class Server:
         most: int,
         primaries: Primaries,
         node: bytes,
+        attributes: Attributes,
     ) -> None:
         self._listener = listener
         self._rules = rules
@@ -55,6 +58,7 @@ class Server:
         self._accepting = trio.CancelScope()
         self.primaries = primaries
         self.node = node
+        self.attributes = attributes
         self.closing = False
 
     async def run(self, *, task_status: trio.TaskStatus[None]) -> None:

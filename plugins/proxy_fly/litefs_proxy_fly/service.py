@@ -12,6 +12,8 @@ import trio
 from litefs.config import ProxyConfig
 from litefs.extensions import RunningNode
 from litefs.http.address import bind
+from litefs_proxy_fly.attributes import configured
+from litefs_proxy_fly.target import Target
 
 if TYPE_CHECKING:
     from litefs_proxy_fly.server import Server
@@ -24,14 +26,15 @@ class FlyProxy:
 
     Args:
         config: the ``proxy`` section.
-        target: host and port of the application.
+        target: where the application listens.
     """
 
     grace = 5.0  # seconds that requests under way get when the node stops
 
-    def __init__(self, config: ProxyConfig, target: tuple[str, int]) -> None:
+    def __init__(self, config: ProxyConfig, target: Target) -> None:
         self._config = config
         self._target = target
+        self._attributes = configured(config.keys)
         self._server: Server | None = None
 
     async def run(self, node: RunningNode, *, task_status: trio.TaskStatus[None]) -> None:
@@ -60,11 +63,12 @@ class FlyProxy:
         self._server = Server(
             listener,
             rules,
-            Pool(*self._target),
+            Pool(self._target),
             limits,
             most=connections_allowed(),
             primaries=Primaries(peers, listener.getsockname()[1]),
             node=b"%016X" % node.store.node_id,
+            attributes=self._attributes,
         )
         node.role.announced["proxyURL"] = self._url(node, listener.getsockname()[1])
         host, port = listener.getsockname()[:2]

@@ -46,6 +46,8 @@ async def send(sock: socket.socket, data: bytes) -> None:
 def prepare(sock: socket.socket) -> None:
     """Set the options of a connection: nothing is delayed, and a dead other end is noticed."""
     sock.setblocking(False)
+    if sock.family == socket.AF_UNIX:
+        return  # it has neither
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     for name, value in KEEPALIVE.items():

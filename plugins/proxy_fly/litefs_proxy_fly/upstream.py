@@ -12,11 +12,15 @@ import trio
 
 from litefs_proxy_fly import sockets
 from litefs_proxy_fly.heads import HEAD_END, BadResponse
+from litefs_proxy_fly.target import Target, Unix
 
 CONNECT_LIMIT = 30.0  # seconds, of one attempt and of all attempts while the application refuses connections
 CONNECT_PAUSE = 0.1  # seconds between two of them
 IDLE_LIMIT = 60.0  # seconds that a connection is kept for the next request
 IDLE_MOST = 256  # connections that are kept
+
+# Nobody listens yet, the socket's file is not there yet, as many wait to be accepted as a Unix socket lets.
+_NOT_YET = (errno.ECONNREFUSED, errno.ENOENT, errno.EAGAIN)
 
 Address = tuple[socket.AddressFamily, object]
 
@@ -109,17 +113,15 @@ class Pool:
     """Connections to one address.
 
     Args:
-        host, port: where the application listens; the name is looked up for every connection.
+        target: where the application listens.
         patience: seconds for which one is tried again that is refused.
     """
 
-    def __init__(self, host: str, port: int, *, patience: float = CONNECT_LIMIT) -> None:
+    def __init__(self, target: Target, *, patience: float = CONNECT_LIMIT) -> None:
         self._patience = patience
-        self._host = host
-        self._port = port
+        self.target = target
         self._idle: deque[Upstream] = deque()
         self._closed = False
-        self.name = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
     def take(self, *, careful: bool) -> Upstream | None:
         """A connection that is there, the one used last first; None where there is none.
@@ -160,9 +162,8 @@ class Pool:
             try:
                 return Upstream(await self._connect())
             except OSError as error:
-                refused = error.errno == errno.ECONNREFUSED
-                if not refused or self._closed or monotonic() >= give_up:
-                    raise Unreachable(f"cannot connect to {self.name}: {_reason(error)}") from None
+                if error.errno not in _NOT_YET or self._closed or monotonic() >= give_up:
+                    raise Unreachable(f"cannot connect to {self.target.name}: {_reason(error)}") from None
             await trio.sleep(CONNECT_PAUSE)
 
     async def _connect(self) -> socket.socket:
@@ -182,10 +183,13 @@ class Pool:
         raise failure
 
     async def _addresses(self) -> list[Address]:
+        target = self.target
+        if isinstance(target, Unix):
+            return [(socket.AF_UNIX, target.path)]
         try:
-            found = await trio.socket.getaddrinfo(self._host, self._port, type=socket.SOCK_STREAM)
+            found = await trio.socket.getaddrinfo(target.host, target.port, type=socket.SOCK_STREAM)
         except socket.gaierror as error:
-            raise Unreachable(f"cannot look up {self._host}: {error.strerror}") from None
+            raise Unreachable(f"cannot look up {target.host}: {error.strerror}") from None
         return [(family, address) for family, _, _, _, address in found]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import struct
+from pathlib import Path
 
 import pytest
 import trio
@@ -516,5 +517,30 @@ def test_a_change_of_protocol_that_nobody_asked_for() -> None:
     async def main() -> None:
         async with proxied(handler) as site:
             assert (await site.ask(GET_CLOSE)).startswith(b"HTTP/1.1 502 ")
+
+    trio.run(main)
+
+
+def test_an_application_on_a_unix_socket_that_comes_late(tmp_path: Path) -> None:
+    path = tmp_path / "app.sock"
+
+    async def main() -> None:
+        async with proxied(target=f"unix:{path}") as site, await site.connect() as client:
+            await client.send_all(b"GET / HTTP/1.0\r\n\r\n")
+            await trio.testing.wait_all_tasks_blocked(0.05)
+            await site.application(echo, path)
+            assert b"Host: localhost\r\n" in await Reader(client).until(b"HTTP/1.1\r\nHost: localhost\r\n")
+
+    trio.run(main)
+
+
+def test_a_unix_socket_cannot_be_used(tmp_path: Path) -> None:
+    path = tmp_path / "app.sock"
+    path.touch()
+    path.chmod(0)
+
+    async def main() -> None:
+        async with proxied(target=f"unix:{path / 'app'}") as site:
+            assert f"cannot connect to unix:{path}".encode() in await site.ask(GET_CLOSE)
 
     trio.run(main)

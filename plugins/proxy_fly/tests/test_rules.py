@@ -69,9 +69,10 @@ def test_paths() -> None:
         (":81", ("localhost", 81)),
         ("app", ("app", 80)),
         ("[::1]", ("::1", 80)),
+        ("unix:/run/a.sock", ("/run/a.sock",)),
     ],
 )
-def test_targets(target: str, found: tuple[str, int]) -> None:
+def test_targets(target: str, found: tuple[str | int, ...]) -> None:
     assert parse_target(target) == found
 
 
@@ -80,6 +81,12 @@ def test_targets(target: str, found: tuple[str, int]) -> None:
 )
 def test_bad_targets(target: str) -> None:
     with pytest.raises(ConfigError, match=r"proxy\.target: .* write HOST:PORT"):
+        plugin.make(proxy_config(plugin, {"target": target, "addr": ":1", "db": "db"}), node_info())
+
+
+@pytest.mark.parametrize("target", ["unix:app.sock", "unix:", f"unix:/{'x' * 107}"])
+def test_bad_sockets(target: str) -> None:
+    with pytest.raises(ConfigError, match=r"proxy\.target: "):
         plugin.make(proxy_config(plugin, {"target": target, "addr": ":1", "db": "db"}), node_info())
 
 
