@@ -12,7 +12,7 @@ from litefs.errors import LTXError
 from litefs.ltx import Pos
 from litefs_backup_store import plan
 from litefs_backup_store.entries import Entry
-from litefs_backup_store.objects import ObjectMissing
+from litefs_backup_store.objects import Damaged, ObjectMissing
 from litefs_backup_store.vault import Vault
 
 
@@ -62,7 +62,7 @@ def _check_file(vault: Vault, entry: Entry, path: Path) -> str:
             header, trailer = ltx.verify(file, entry.key.rpartition("/")[2])
     except ObjectMissing:
         return ""  # merged meanwhile
-    except LTXError as error:
+    except (Damaged, LTXError) as error:
         return str(error)
     if (header.min_txid, header.max_txid, trailer.post_apply) != (entry.min_txid, entry.max_txid, entry.post):
         return "holds something else than its name says"

@@ -17,8 +17,8 @@ from litefs.replication.incoming import verifier
 from litefs.replication.pipes import FromThread, ToThread
 from litefs_backup_store.caretaker import Caretaker
 from litefs_backup_store.levels import Levels
-from litefs_backup_store.objects import ObjectMissing
-from litefs_backup_store.vault import Damaged, Vault
+from litefs_backup_store.objects import Damaged, ObjectMissing
+from litefs_backup_store.vault import Vault
 
 LIMIT = 24 * 3600.0
 """Seconds for a snapshot to be read."""

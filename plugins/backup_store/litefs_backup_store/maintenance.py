@@ -19,7 +19,8 @@ from litefs.errors import LTXError
 from litefs_backup_store import entries, plan
 from litefs_backup_store.entries import SENT, SNAPSHOT, Entry
 from litefs_backup_store.levels import Level, Levels
-from litefs_backup_store.vault import Damaged, Vault
+from litefs_backup_store.objects import Damaged
+from litefs_backup_store.vault import Vault
 
 log = logging.getLogger(__name__)
 

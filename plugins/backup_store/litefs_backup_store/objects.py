@@ -33,6 +33,10 @@ class ObjectChanged(StorageError):
         super().__init__(f"object changed meanwhile: {key}")
 
 
+class Damaged(StorageError):
+    """A stored object is not what it was."""
+
+
 @dataclass(frozen=True, slots=True)
 class Item:
     """An object in a listing.

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING
 
 from litefs.errors import ConfigError
+from litefs_backup_store.keys import find_keys
 from litefs_backup_store.objects import Objects
+from litefs_backup_store.sealed import SealedObjects
 
 if TYPE_CHECKING:
     from litefs.config import BackupConfig
@@ -22,7 +25,7 @@ def open_objects(config: BackupConfig) -> Objects:
     """The place that the ``backup`` section of a litefs.yml names.
 
     Raises:
-        ConfigError: it names none, or one that keeps no points in time.
+        ConfigError: it names none, or one that keeps no points in time; or its encryption key is none.
     """
     found = {point.name: point for point in entry_points(group=GROUP)}
     if config.type not in found:
@@ -30,7 +33,8 @@ def open_objects(config: BackupConfig) -> Objects:
         have = f'backup.type is "{config.type}"' if config.type else "no backup is configured"
         raise ConfigError(f"{have}, and this command is for: {types}", "name a litefs.yml with -config")
     opener: Opener = found[config.type].load()
-    return opener(config)
+    keys = find_keys(config.section, os.environ, f"backup.{config.type}")
+    return SealedObjects(opener(config), keys)
 
 
 def open_folder(config: BackupConfig) -> Objects:

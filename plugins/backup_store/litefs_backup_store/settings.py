@@ -10,6 +10,19 @@ from litefs_backup_store.levels import Level, Levels
 DURATION = {"$ref": "#/$defs/duration"}
 
 PROPERTIES: dict[str, Any] = {
+    "encryption-key": {
+        "description": "Key that everything is encrypted with: 32 random bytes in hexadecimal or base64. Of several, "
+        "with commas between them, the first one writes, and all of them read. Empty: LITEFS_BACKUP_ENCRYPTION_KEY; if "
+        "that is empty, too, nothing is encrypted.",
+        "type": "string",
+        "writeOnly": True,
+        "default": "",
+    },
+    "encryption-key-file": {
+        "description": "File to read encryption-key from, one key a line.",
+        "type": "string",
+        "default": "",
+    },
     "retention": {
         "description": "How far back a state can be restored.",
         **DURATION,

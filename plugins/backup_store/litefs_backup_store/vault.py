@@ -29,7 +29,7 @@ from litefs.ltx import Header, Pos, Trailer
 from litefs_backup_store import entries, head, plan
 from litefs_backup_store.entries import Entry
 from litefs_backup_store.head import Head
-from litefs_backup_store.objects import ObjectChanged, ObjectMissing, Objects, StorageError
+from litefs_backup_store.objects import Damaged, ObjectChanged, ObjectMissing, Objects, StorageError
 from litefs_backup_store.plan import NoSuchState, Plan
 
 log = logging.getLogger(__name__)
@@ -48,10 +48,6 @@ class DatabaseUnknown(NoSuchState):
 
     def __init__(self, name: str) -> None:
         super().__init__(f'database not found: "{name}"', "litefs backup list prints those there are")
-
-
-class Damaged(StorageError):
-    """A stored file is not what it was."""
 
 
 class Vault:

@@ -8,7 +8,7 @@ import shutil
 import sqlite3
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,6 +17,9 @@ from urllib.request import urlopen
 
 import pytest
 from litefs_backup_store.folder import FolderObjects
+from litefs_backup_store.keys import Key
+from litefs_backup_store.sealed import SealedObjects
+from litefs_backup_store.sealing import is_sealed
 from litefs_backup_store.vault import Vault
 
 from tests.support.nodes import COMMAND, Node
@@ -40,8 +43,8 @@ def sql(path: str, *statements: str) -> list[tuple[Any, ...]]:
     return rows
 
 
-def saved(node: Node, folder: Path, name: str = "app.db") -> None:
-    vault = Vault(FolderObjects(folder / "backup"))
+def saved(node: Node, folder: Path, name: str = "app.db", keys: Sequence[Key] = ()) -> None:
+    vault = Vault(SealedObjects(FolderObjects(folder / "backup"), keys))
     wait_for(lambda: vault.head(name, fresh=True).pos == node.pos(name), f"{name} in the backup", 30)
 
 
@@ -90,7 +93,11 @@ def test_a_table_dropped_by_mistake_comes_back_into_the_running_cluster(node: No
     assert sql(path, "SELECT name FROM sqlite_master") == [("other",)]
 
 
-def test_everything_is_deleted_and_comes_back(node: Node, tmp_path: Path) -> None:
+def test_everything_is_deleted_and_comes_back_though_it_is_encrypted(node: Node, tmp_path: Path) -> None:
+    key = Key(os.urandom(32))
+    (tmp_path / "key").write_text(key.secret.hex())
+    folder = {"encryption-key-file": str(tmp_path / "key")}
+    node.configure({"backup": {"type": "folder", "path": str(tmp_path / "backup"), "folder": folder}})
     node.start()
     for name in ("app.db", "b.db"):
         sql(
@@ -99,9 +106,9 @@ def test_everything_is_deleted_and_comes_back(node: Node, tmp_path: Path) -> Non
             "CREATE TABLE t (x)",
             "INSERT INTO t VALUES (randomblob(300000))",
         )
-        saved(node, tmp_path, name)
+        saved(node, tmp_path, name, [key])
     sql(node.path("app.db"), "INSERT INTO t VALUES (1)")
-    saved(node, tmp_path)
+    saved(node, tmp_path, keys=[key])
     image, pos = export(node), node.pos("app.db")
     node.kill()
     shutil.rmtree(node.data)
@@ -113,6 +120,12 @@ def test_everything_is_deleted_and_comes_back(node: Node, tmp_path: Path) -> Non
     assert f"app.db: ok, {pos}" in out
     litefs(node, "restore", "-to", str(tmp_path / "all"))
     assert (tmp_path / "all" / "app.db").read_bytes() == image
+    files = [path for path in (tmp_path / "backup").rglob("*") if path.is_file() and path.name != ".lock"]
+    assert len(files) >= 5
+    assert all(is_sealed(path.read_bytes()) for path in files)
+    node.configure({"backup": {"type": "folder", "path": str(tmp_path / "backup")}})
+    assert "no key is configured" in refused(node, "list")
+    assert key.secret.hex() not in node.log_file.read_text()
 
 
 def test_the_command(node: Node, tmp_path: Path) -> None:

@@ -13,9 +13,9 @@ from litefs_backup_store.entries import SNAPSHOT, folder_name
 from litefs_backup_store.folder import FolderObjects
 from litefs_backup_store.levels import Level, Levels
 from litefs_backup_store.maintenance import Maintenance
-from litefs_backup_store.objects import ObjectChanged, ObjectMissing
+from litefs_backup_store.objects import Damaged, ObjectChanged, ObjectMissing
 from litefs_backup_store.plan import NoSuchState
-from litefs_backup_store.vault import Damaged, Replaced, Vault
+from litefs_backup_store.vault import Replaced, Vault
 
 from litefs import ltx
 from litefs.backup import PositionConflict

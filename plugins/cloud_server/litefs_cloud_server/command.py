@@ -44,8 +44,19 @@ def _where(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def place(where: str, *below: str) -> Objects:
-    """Where the server, or with further words a part of it, keeps things. Raises ConfigError."""
+    """Where the server, or with further words a part of it, keeps things. Raises ConfigError.
+
+    What clusters have is encrypted if the environment has a key; tokens are not, of which only hashes are kept.
+    """
+    from litefs_backup_store.keys import find_keys
+    from litefs_backup_store.sealed import SealedObjects
+
     root = where or os.environ.get(DIR_VARIABLE, "") or DEFAULT_DIR
+    objects = _open(root, *below)
+    return SealedObjects(objects, find_keys({}, os.environ)) if below else objects
+
+
+def _open(root: str, *below: str) -> Objects:
     if "://" in root:
         try:
             from litefs_backup_s3.objects import S3Objects
