@@ -108,7 +108,11 @@ class Service(Protocol):
 
 
 class Backup(Service, Protocol):
-    """Where transactions go for safekeeping; `litefs.backup.BackupService` is one for any `BackupClient`."""
+    """Where transactions go for safekeeping; `litefs.backup.BackupService` is one for any `BackupClient`.
+
+    One that also has ``collectors()``, called once in a thread, adds the Prometheus collectors it returns to
+    ``/metrics``.
+    """
 
     async def wait_restored(self) -> None:
         """Return when the node may serve applications; a primary without data waits for what the backup has."""

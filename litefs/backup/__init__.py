@@ -5,6 +5,15 @@ A plugin brings a `BackupClient`, which knows how to ask for positions, hand ove
 """
 
 from litefs.backup.client import BackupClient, BackupError, DatabaseRefused, PositionConflict
+from litefs.backup.progress import BackupStatistics, Verification
 from litefs.backup.service import BackupService
 
-__all__ = ["BackupClient", "BackupError", "BackupService", "DatabaseRefused", "PositionConflict"]
+__all__ = [
+    "BackupClient",
+    "BackupError",
+    "BackupService",
+    "BackupStatistics",
+    "DatabaseRefused",
+    "PositionConflict",
+    "Verification",
+]

@@ -32,7 +32,8 @@ class PositionConflict(BackupError):
 class BackupClient(Protocol):
     """Access to one cluster's backup. Calls come one at a time and may be cancelled at any point.
 
-    A cancelled or failed `write` has stored all of the file or nothing of it; `positions` tells.
+    A cancelled or failed `write` has stored all of the file or nothing of it; `positions` tells. One that checks its
+    content at times has an attribute ``verification``, the last `Verification` or None.
     """
 
     @property

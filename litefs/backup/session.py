@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import AsyncIterator, Iterable, MutableMapping
+from collections.abc import AsyncIterator, Iterable
 from typing import TYPE_CHECKING
 
 import trio
@@ -24,6 +24,7 @@ from litefs.replication.pipes import PipeTimeout
 from litefs.store.names import check_name
 
 if TYPE_CHECKING:
+    from litefs.backup.progress import Progress
     from litefs.store import Database, Store
 
 log = logging.getLogger(__name__)
@@ -49,20 +50,19 @@ class Session:
 
     Args:
         on_mismatch: ``restore``, ``keep-local`` or ``stop``.
-        troubles: for each database what keeps it from being backed up; kept by the caller from session to session.
+        progress: told of everything; kept by the caller from session to session.
 
     Attributes:
         in_step: set once every database is where its backup is.
     """
 
-    def __init__(
-        self, store: Store, client: BackupClient, *, on_mismatch: str, troubles: MutableMapping[str, str]
-    ) -> None:
+    def __init__(self, store: Store, client: BackupClient, *, on_mismatch: str, progress: Progress) -> None:
         self.in_step = trio.Event()
         self._store = store
         self._client = client
         self._on_mismatch = on_mismatch
-        self._troubles = troubles
+        self._progress = progress
+        self._troubles = progress.troubles
         self._remote: dict[str, Pos] = {}
 
     async def run(self) -> None:
@@ -76,6 +76,7 @@ class Session:
             while True:
                 poll = trio.current_time() + POLL
                 await self._sync(await self._behind())
+                self._progress.went_well()
                 if not self._troubles:
                     self.in_step.set()
                 while trio.current_time() < poll:
@@ -93,6 +94,7 @@ class Session:
         except BackupError as error:
             raise BackupError(f"fetch position map: {error.message}", error.hint) from error
         local = await self._store.positions()
+        self._progress.looked(local, self._remote)
         names = filter(self._usable, sorted({*local, *self._remote}))
         behind = [name for name in names if local.get(name) != self._remote.get(name)]
         for name in [name for name in self._troubles if name not in behind]:
@@ -128,6 +130,7 @@ class Session:
         text = str(error) or type(error).__name__
         if self._troubles.get(name) != text:
             log.error('"%s" is not backed up now, will try again: %s', name, text)
+            self._progress.failed(f'"{name}": {text}', passing=True)
             self._troubles[name] = text
 
     def _recovered(self, name: str) -> None:
@@ -174,13 +177,15 @@ class Session:
     async def _write(self, database: Database, pieces: AsyncIterator[bytes], pos: Pos) -> None:
         if not self._store.writable:
             raise ReadOnly("node is not primary")
+        counted = _Counted(pieces)
         try:
-            database.hwm = await self._client.write(database.name, pieces)
+            database.hwm = await self._client.write(database.name, counted)
         except PositionConflict:
             raise
         except BackupError as error:
             raise type(error)(f"write backup tx: {error.message}", error.hint) from error
         self._remote[database.name] = pos
+        self._progress.stored(database.name, pos, database.published, counted.size)
 
     async def _restore(self, name: str, local: Pos, reason: str) -> bool:
         """The two do not continue each other; returns whether there may be more to do."""
@@ -194,6 +199,7 @@ class Session:
         started = trio.current_time()
         pos = await restore(self._store, self._client, name)
         elapsed = trio.current_time() - started
+        self._progress.restored(name)
         log.warning("database restore complete: name=%s pos=%s elapsed=%.3fs", name, pos, elapsed)
         self._remote[name] = pos
         return True
@@ -209,6 +215,22 @@ class Session:
         log.warning("keeping the local state, the backup goes on from it: name=%s %s", name, where)
         async with upload.whole(self._store, database, remote) as (pieces, pos):
             await self._write(database, pieces, pos)
+
+
+class _Counted:
+    """Pieces, and the bytes of those that were taken."""
+
+    def __init__(self, pieces: AsyncIterator[bytes]) -> None:
+        self.size = 0
+        self._pieces = pieces
+
+    def __aiter__(self) -> _Counted:
+        return self
+
+    async def __anext__(self) -> bytes:
+        piece = await anext(self._pieces)
+        self.size += len(piece)
+        return piece
 
 
 _STOP_HINT = "set backup.on-mismatch to restore or keep-local"

@@ -7,12 +7,12 @@ from collections.abc import Iterator, Sequence
 
 def table(rows: Sequence[Sequence[str]]) -> Iterator[str]:
     """Lines with the columns one below the other, two spaces between them; control characters are shown escaped."""
-    shown = [[_plain(cell) for cell in row] for row in rows]
+    shown = [[plain(cell) for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(*shown, strict=True)]
     for row in shown:
         yield "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
     """What came from another machine, or names a file, must not move the cursor."""
     return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)

@@ -9,7 +9,8 @@ import click
 
 from litefs.cli.access import Access, node_flags
 from litefs.cli.flags import go_command, switch
-from litefs.cli.rows import table
+from litefs.cli.rows import plain, table
+from litefs.cli.safekeeping import backup_lines, backup_warnings
 from litefs.cli.survey import Json, NodeStatus, problems, survey
 
 
@@ -17,7 +18,7 @@ from litefs.cli.survey import Json, NodeStatus, problems, survey
 @node_flags
 @switch("json", help="Print JSON.")
 def command(access: Access, json: bool) -> int:
-    """Show the nodes of the cluster: roles, lag, and the position of every database on each.
+    """Show the nodes of the cluster: roles, lag, the position of every database on each, and the backup.
 
     Exit code 1 when there is no primary, more than one, or a node does not answer.
     """
@@ -28,8 +29,8 @@ def command(access: Access, json: bool) -> int:
     else:
         for line in report(nodes):
             click.echo(line)
-        for problem in wrong:
-            click.echo(f"WARNING: {problem}", err=True)
+        for problem in [*wrong, *backup_warnings(nodes)]:
+            click.echo(f"WARNING: {plain(problem)}", err=True)
     return 1 if wrong else 0
 
 
@@ -82,7 +83,8 @@ def report(nodes: Sequence[NodeStatus]) -> list[str]:
     databases = _databases(nodes)
     if len(databases) > 1:
         lines += ["", *table(databases)]
-    return lines
+    backups = [plain(line) for line in backup_lines(nodes)]
+    return [*lines, "", *backups] if backups else lines
 
 
 def _databases(nodes: Sequence[NodeStatus]) -> list[tuple[str, ...]]:

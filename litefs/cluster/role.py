@@ -33,7 +33,7 @@ class Role:
         conform: waits until no command of this node runs that should not, the role being what it is; set by the node.
         yielders: asked, too, before the role is given away: each waits until work that it began as the primary is done,
             for a time of its own choice.
-        announced: further keys of ``GET /status``, which parts of this node set.
+        announced: further keys of ``GET /status``, which parts of this node set; a function is asked for its value.
         last_heartbeat_ms: clock of the primary up to which everything has been applied, ms since the epoch; None
             before the first heartbeat and after this node was primary.
     """
@@ -47,7 +47,7 @@ class Role:
         self.primary: PrimaryInfo | None = None
         self.ready = trio.Event()
         self.yielders: list[Callable[[], Awaitable[None]]] = []
-        self.announced: dict[str, str] = {}
+        self.announced: dict[str, object] = {}
         self.synced = trio.Event()
         self.last_heartbeat_ms: int | None = None
         self._events = events

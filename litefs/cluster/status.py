@@ -71,7 +71,7 @@ class Status:
             "term": self._terms.held,
             "transactions": sum(pos.txid for pos in positions.values()),
             "members": self._other_nodes(),
-            **self._role.announced,
+            **{key: value() if callable(value) else value for key, value in self._role.announced.items()},
         }
         if databases:
             found["databases"] = {name: self._database(name, pos) for name, pos in sorted(positions.items())}

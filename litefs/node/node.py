@@ -23,7 +23,7 @@ from litefs.cluster.role import Role
 from litefs.config import Config
 from litefs.datalock import locked
 from litefs.errors import LeaseError, LitefsError
-from litefs.extensions import Service
+from litefs.extensions import Backup, Service
 from litefs.http.address import bind
 from litefs.lifecycle import Lifecycle, at_once, unwrap
 from litefs.mount import Mount, Options
@@ -35,6 +35,8 @@ from litefs.supervisor import Command, Policies, Supervisor, from_entry, say, si
 from litefs.systemd import notify
 
 if TYPE_CHECKING:
+    from prometheus_client.registry import Collector
+
     from litefs.cluster.machine import RoleMachine
     from litefs.leases import Leaser
     from litefs.node.network import Network
@@ -174,7 +176,7 @@ class Node:
         await self._open_store(stack)
         self.role = Role(leaser.hostname, candidate=self.config.lease.candidate, events=self.store.events)
         await self._open_mount(stack)
-        machine = await self._open_network(stack, listener, leaser)
+        machine = await self._open_network(stack, listener, leaser, backup)
         for name, service in services.items():
             await self._serve(stack, name, service)
         if backup is not None:
@@ -223,16 +225,19 @@ class Node:
         await trio.to_thread.run_sync(unmount, self.config.fuse.dir)
         await ended.wait()
 
-    async def _open_network(self, stack: AsyncExitStack, listener: socket.socket, leaser: Leaser) -> RoleMachine:
+    async def _open_network(
+        self, stack: AsyncExitStack, listener: socket.socket, leaser: Leaser, backup: Backup | None
+    ) -> RoleMachine:
         """Everything that may come up after the mount."""
         module = await trio.to_thread.run_sync(import_module, "litefs.node.network")
+        collectors = [*self.plugins.metrics, *await trio.to_thread.run_sync(_collectors, backup)]
         network: Network = module.Network(
             self.config,
             self.store,
             self.role,
             leaser,
             not_ready=lambda: self._not_ready,
-            collectors=self.plugins.metrics,
+            collectors=collectors,
         )
         serve = partial(network.serve, listener)
         await stack.enter_async_context(self._life.part("http", serve, leave=network.leave, grace=HTTP_GRACE))
@@ -272,6 +277,12 @@ class Node:
                 await self.role.wait_change()
         if not self.role.is_primary:
             raise LeaseError(f"the primary agreed to hand over, but nothing came of it within {PROMOTE_LIMIT:.0f} s")
+
+
+def _collectors(backup: Backup | None) -> Sequence[Collector]:
+    """Metrics of the backup, where it has some. Blocking."""
+    make = getattr(backup, "collectors", None)
+    return () if make is None else make()
 
 
 def _url(config: Config, listener: socket.socket) -> str:

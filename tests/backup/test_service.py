@@ -26,6 +26,7 @@ run_in_thread = trio.to_thread.run_sync
 class FakeRole:
     def __init__(self) -> None:
         self.is_primary = True
+        self.announced: dict[str, Any] = {}
         self._changed = trio.Event()
 
     async def wait_change(self) -> None:
@@ -197,11 +198,11 @@ def test_one_that_is_refused_does_not_hold_up_the_others(node: Node, caplog: pyt
         node.backup.refused = {"bad.db"}
         async with node.running():
             await node.backup.until("good.db", good.write({1: b"one"}))
-            assert set(node.service.troubles) == {"bad.db"}
+            assert set(node.service.progress.troubles) == {"bad.db"}
             node.backup.refused.clear()
             await node.backup.until("bad.db", bad.pos)
             await trio.sleep(20)
-            assert node.service.troubles == {}
+            assert node.service.progress.troubles == {}
 
     run(main)
     errors = [record.getMessage() for record in caplog.records if record.levelno >= logging.ERROR]
@@ -247,7 +248,7 @@ def test_a_database_that_applications_lock_is_tried_again(node: Node) -> None:
         free, db.snapshot = db.snapshot, locked  # type: ignore[method-assign, assignment]
         async with node.running():
             await trio.sleep(5)
-            assert "locked" in node.service.troubles["app.db"]
+            assert "locked" in node.service.progress.troubles["app.db"]
             db.snapshot = free  # type: ignore[method-assign]
             await node.backup.until("app.db", db.pos)
             assert not list(db.ltx_dir.path.glob("*.tmp"))
@@ -292,7 +293,9 @@ def test_other_ways_to_handle_a_mismatch(tmp_path: Path, on_mismatch: str) -> No
         node.backup.databases["app.db"] = [theirs.ltx_dir.file(1, 1).read_bytes()]
         async with node.running():
             await trio.sleep(15)
-            assert "do not continue each other" in node.service.troubles["app.db"] or on_mismatch == "keep-local"
+            assert (
+                "do not continue each other" in node.service.progress.troubles["app.db"] or on_mismatch == "keep-local"
+            )
             assert node.backup._position("app.db") == theirs.pos
             pos = db.write({1: b"later"})  # now we are ahead
             if on_mismatch == "stop":
@@ -300,9 +303,9 @@ def test_other_ways_to_handle_a_mismatch(tmp_path: Path, on_mismatch: str) -> No
                 assert node.backup._position("app.db") == theirs.pos
             else:
                 await node.backup.until("app.db", pos)
-                while node.service.troubles:
+                while node.service.progress.troubles:
                     await trio.sleep(1)
-                assert node.service.troubles == {}
+                assert node.service.progress.troubles == {}
                 await node.backup.until("app.db", db.write({1: b"and on"}))
         assert db.pages[1].startswith(b"later" if on_mismatch == "stop" else b"and on")
 
