@@ -57,14 +57,16 @@ class Client:
 
     Attributes:
         sock: the socket.
+        address: of the other end, without the port.
         data: what has arrived and was not used yet.
         phase: what is being waited for.
         deadline: when that has to be over, by `time.monotonic`.
         scope: everything that is done for the connection; cancelled when the deadline has passed.
     """
 
-    def __init__(self, sock: socket.socket, limits: Limits) -> None:
+    def __init__(self, sock: socket.socket, limits: Limits, address: str) -> None:
         self.sock = sock
+        self.address = address
         self.limits = limits
         self.data = b""
         self.phase = Phase.HEADER  # the first request is to come at once

@@ -13,6 +13,7 @@ from litefs_proxy_fly.answers import Answer
 from litefs_proxy_fly.bodies import BadBody
 from litefs_proxy_fly.client import DRAIN_MOST, Client, ClientGone, Phase
 from litefs_proxy_fly.exchange import Exchange, Replay
+from litefs_proxy_fly.forwarded import Forwarded, Origin
 from litefs_proxy_fly.heads import BadRequest, BadResponse, Request, Response
 from litefs_proxy_fly.outcomes import FORWARDED, OUTCOMES, REFUSED, TO_PRIMARY
 from litefs_proxy_fly.rules import Forward, Rules, ToPrimary, Verdict
@@ -36,6 +37,7 @@ class Connection:
         self._rules = rules
         self._pool = pool
         self._host = pool.target.host_header
+        self._known_origin: Origin | None = None
 
     async def run(self) -> None:
         """Serve it until it ends.  Raises nothing but Cancelled."""
@@ -75,12 +77,19 @@ class Connection:
             request = await self._client.request(self._host)
             if request is None:
                 return False
+            if self._server.forwarded is not None:
+                self._server.forwarded.rewrite(request, self._origin(self._server.forwarded))
             verdict = await self._decide(request)
             if isinstance(verdict, Answer):
                 return await self._answer(request, verdict)
             return await self._forward(request, verdict)
         except (BadRequest, BadBody) as error:
             return await self._refuse(error)
+
+    def _origin(self, forwarded: Forwarded) -> Origin:
+        if self._known_origin is None:
+            self._known_origin = forwarded.origin(self._client.address)
+        return self._known_origin
 
     # ------------------------------------------------------------------------------------------ without the application
 

@@ -13,6 +13,7 @@ from litefs_proxy_fly import sockets
 from litefs_proxy_fly.attributes import Attributes
 from litefs_proxy_fly.client import Client, Limits
 from litefs_proxy_fly.connection import Connection
+from litefs_proxy_fly.forwarded import Forwarded
 from litefs_proxy_fly.primaries import Primaries
 from litefs_proxy_fly.rules import Rules
 from litefs_proxy_fly.upstream import Pool
@@ -31,6 +32,7 @@ class Server:
         primaries: where requests for the primary go.
         node: this node, as one of a request's hops.
         attributes: of the position cookie.
+        forwarded: tells the application where requests are from.
 
     Attributes:
         closing: whether it takes no more requests.
@@ -47,6 +49,7 @@ class Server:
         primaries: Primaries,
         node: bytes,
         attributes: Attributes,
+        forwarded: Forwarded | None,
     ) -> None:
         self._listener = listener
         self._rules = rules
@@ -59,6 +62,7 @@ class Server:
         self.primaries = primaries
         self.node = node
         self.attributes = attributes
+        self.forwarded = forwarded
         self.closing = False
 
     async def run(self, *, task_status: trio.TaskStatus[None]) -> None:
@@ -87,13 +91,13 @@ class Server:
             await trio.lowlevel.wait_readable(self._listener)
             await self._room()
             try:
-                sock, _ = self._listener.accept()
+                sock, address = self._listener.accept()
             except OSError as error:
                 if error.errno in _SHORT:
                     log.error("proxy: cannot accept connections: %s", error)
                     await trio.sleep(ACCEPT_PAUSE)
                 continue  # otherwise: the client has left already
-            connections.start_soon(self._serve, sock)
+            connections.start_soon(self._serve, sock, address[0])
 
     async def _room(self) -> None:
         """Wait until one more connection is allowed; what has been idle for longest makes room."""
@@ -106,13 +110,13 @@ class Server:
                 idle.leave()
             await self._left.wait()
 
-    async def _serve(self, sock: socket.socket) -> None:
+    async def _serve(self, sock: socket.socket, address: str) -> None:
         with sock:
             try:
                 sockets.prepare(sock)
             except OSError:
                 return
-            client = Client(sock, self._limits)
+            client = Client(sock, self._limits, address)
             self._clients[client] = None
             try:
                 await Connection(self, client, self._rules, self._pool).run()

@@ -12,10 +12,11 @@ import trio
 from litefs.config import ProxyConfig
 from litefs.extensions import RunningNode
 from litefs.http.address import bind
-from litefs_proxy_fly.attributes import configured
+from litefs_proxy_fly import attributes
 from litefs_proxy_fly.target import Target
 
 if TYPE_CHECKING:
+    from litefs_proxy_fly.forwarded import Forwarded
     from litefs_proxy_fly.server import Server
 
 log = logging.getLogger(__name__)
@@ -34,7 +35,8 @@ class FlyProxy:
     def __init__(self, config: ProxyConfig, target: Target) -> None:
         self._config = config
         self._target = target
-        self._attributes = configured(config.keys)
+        self._attributes = attributes.configured(config.keys)
+        self._forwarded = _forwarded(config)
         self._server: Server | None = None
 
     async def run(self, node: RunningNode, *, task_status: trio.TaskStatus[None]) -> None:
@@ -69,6 +71,7 @@ class FlyProxy:
             primaries=Primaries(peers, listener.getsockname()[1]),
             node=b"%016X" % node.store.node_id,
             attributes=self._attributes,
+            forwarded=self._forwarded,
         )
         node.role.announced["proxyURL"] = self._url(node, listener.getsockname()[1])
         host, port = listener.getsockname()[:2]
@@ -91,3 +94,11 @@ class FlyProxy:
         if self._server is not None:
             self._server.close()
         await ended.wait()
+
+
+def _forwarded(config: ProxyConfig) -> Forwarded | None:
+    if config.keys["forwarded-headers"] == "none" and not config.keys["trusted-proxies"]:
+        return None
+    from litefs_proxy_fly import forwarded  # late: it is rarely wanted, and would delay the mount
+
+    return forwarded.configured(config.keys)
