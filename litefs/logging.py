@@ -45,9 +45,9 @@ class _Formatter(logging.Formatter):
         super().__init__()
         self.timestamp = timestamp
 
-    def fields(self, record: logging.LogRecord) -> dict[str, str]:
-        """What is said of a record, in the order in which it is printed."""
-        fields = {}
+    def fields(self, record: logging.LogRecord) -> dict[str, str | float]:
+        """What is said of a record, in the order in which it is printed; at last its own ``fields``, if it has any."""
+        fields: dict[str, str | float] = {}
         if self.timestamp:
             fields["time"] = datetime.fromtimestamp(record.created).astimezone().isoformat(timespec="milliseconds")
         fields["level"] = LEVEL_NAMES.get(record.levelno, record.levelname)
@@ -55,6 +55,7 @@ class _Formatter(logging.Formatter):
         if record.exc_info and record.exc_info[1] is not None:
             error = record.exc_info[1]
             fields["error"] = f"{type(error).__name__}: {error}"
+        fields.update(getattr(record, "fields", {}))
         return fields
 
 
@@ -62,7 +63,7 @@ class TextFormatter(_Formatter):
     """logfmt; the traceback of an unexpected exception follows on lines of its own."""
 
     def format(self, record: logging.LogRecord) -> str:
-        line = " ".join(f"{key}={quote(value)}" for key, value in self.fields(record).items())
+        line = " ".join(f"{key}={quote(str(value))}" for key, value in self.fields(record).items())
         if record.exc_info:
             line += "\n" + self.formatException(record.exc_info)
         return line

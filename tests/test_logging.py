@@ -69,3 +69,12 @@ def test_libraries_are_quiet(lines):
     logging.getLogger("hypercorn").info("x")
     logging.getLogger("hypercorn").warning("y")
     assert read() == ["level=WARN msg=y"]
+
+
+@pytest.mark.parametrize(
+    ("format", "shown"), [("text", ' ms=1.5 target="/a b"'), ("json", '"ms": 1.5, "target": "/a b"')]
+)
+def test_fields_of_a_record(lines, format, shown):
+    read = lines(format=format)
+    log.info("request", extra={"fields": {"ms": 1.5, "target": "/a b"}})
+    assert shown in read()[0]

@@ -27,13 +27,14 @@ class Answer:
     fields: bytes = b""
     outcome: str = "answered"
 
-    def encode(self, *, keep_alive: bool, head: bool = False, http10: bool = False) -> bytes:
+    def encode(self, *, keep_alive: bool, head: bool = False, http10: bool = False, more: bytes = b"") -> bytes:
         """The bytes of it.
 
         Args:
             keep_alive: whether another request may come on the connection.
             head: whether it answers a HEAD request, and so has no body.
             http10: whether the client speaks HTTP/1.0.
+            more: further header lines, each with its end.
         """
         body = f"{self.text}\n".encode() if self.text else b""
         lines = [
@@ -41,6 +42,7 @@ class Answer:
             b"Content-Type: text/plain; charset=utf-8\r\n" if body else b"",
             b"X-Content-Type-Options: nosniff\r\n" if self.status >= 400 else b"",
             self.fields,
+            more,
             b"Date: %b\r\nContent-Length: %d\r\n" % (_dates.now(), len(body)),
             b""
             if keep_alive and not http10

@@ -59,6 +59,7 @@ class Client:
         sock: the socket.
         address: of the other end, without the port.
         data: what has arrived and was not used yet.
+        began: when the present request's first bytes were there, by `time.monotonic`.
         phase: what is being waited for.
         deadline: when that has to be over, by `time.monotonic`.
         scope: everything that is done for the connection; cancelled when the deadline has passed.
@@ -70,7 +71,8 @@ class Client:
         self.limits = limits
         self.data = b""
         self.phase = Phase.HEADER  # the first request is to come at once
-        self.deadline = monotonic() + limits.header
+        self.began = monotonic()
+        self.deadline = self.began + limits.header
         self.scope = trio.CancelScope()
         self.started = False  # whether bytes of the answer to the present request may have been sent
         self.reading = False  # whether parts of the present request are missing
@@ -104,7 +106,7 @@ class Client:
         while self.data[:2] == b"\r\n":  # some clients end a body with an empty line too many
             self.data = self.data[2:]
         self.phase = Phase.HEADER
-        begin = monotonic()
+        self.began = begin = monotonic()
         end = self.data.find(HEAD_END)
         if end < 0:
             self.deadline = begin + self.limits.header

@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING
 import trio
 
 from litefs_proxy_fly import answers, bodies, cookies
+from litefs_proxy_fly.account import Account
 from litefs_proxy_fly.answers import Answer
 from litefs_proxy_fly.bodies import BadBody
 from litefs_proxy_fly.client import DRAIN_MOST, Client, ClientGone, Phase
 from litefs_proxy_fly.exchange import Exchange, Replay
 from litefs_proxy_fly.forwarded import Forwarded, Origin
 from litefs_proxy_fly.heads import BadRequest, BadResponse, Request, Response
-from litefs_proxy_fly.outcomes import FORWARDED, OUTCOMES, REFUSED, TO_PRIMARY
+from litefs_proxy_fly.outcomes import FORWARDED, GONE, LATE, OUTCOMES, REFUSED, TO_PRIMARY
 from litefs_proxy_fly.rules import Forward, Rules, ToPrimary, Verdict
 from litefs_proxy_fly.upstream import Lost, Pool, Unreachable, UpstreamError
 
@@ -31,6 +32,8 @@ AGAIN = 0.1  # seconds between two attempts to reach a primary
 class Connection:
     """One client and what it asks for."""
 
+    _account: Account | None = None  # of the present request
+
     def __init__(self, server: Server, client: Client, rules: Rules, pool: Pool) -> None:
         self._server = server
         self._client = client
@@ -45,22 +48,54 @@ class Connection:
         try:
             with client.scope:
                 while await self._one():
+                    self._over()
                     client.rest()
                     if self._server.closing:
                         return
             if client.scope.cancelled_caught:
                 await self._too_late()
         except (ClientGone, OSError):
-            pass
+            if self._account is not None:
+                self._now(GONE)
         except Exception:
             log.exception("proxy: a connection was closed because of an unexpected error")
         finally:
             client.sock.close()
+            self._over()
+
+    def _over(self) -> None:
+        """Account for a request."""
+        account, self._account = self._account, None
+        if account is None or not account.outcome:
+            return
+        if account.status != 101:  # however long that went on
+            OUTCOMES.ended(account.outcome, monotonic() - account.began)
+        if self._server.access_log is not None:
+            self._server.access_log.add(account, self._client.address)
+
+    async def _leave(self) -> None:
+        """End the connection after its last answer."""
+        self._over()
+        await self._client.linger()
+
+    def _now(self, outcome: str, status: int = 0) -> None:
+        """What has become of the present request."""
+        OUTCOMES.add(outcome)
+        account = self._account
+        if account is None:  # its head could not be read
+            account = self._account = Account(self._client.began, None)
+        account.outcome, account.status = outcome, status or account.status
 
     async def _too_late(self) -> None:
         """A time limit has passed; the client is told so if that is still possible."""
         client = self._client
-        if client.phase is Phase.HEADER and client.data:
+        if client.idle:
+            return
+        if monotonic() < client.deadline:
+            raise ClientGone
+        self._now(LATE)
+        assert self._account is not None
+        if client.phase is Phase.HEADER:
             answer = answers.error(408, "the request's header took too long")
         elif client.phase is not Phase.EXCHANGE or client.started:
             return
@@ -68,8 +103,9 @@ class Connection:
             answer = answers.error(408, "the request took too long")
         else:
             answer = answers.error(504, "the application took too long")
+        self._account.status = answer.status
         await client.send(answer.encode(keep_alive=False))
-        await client.linger()
+        await self._leave()
 
     async def _one(self) -> bool:
         """Serve one request; whether the connection goes on."""
@@ -77,6 +113,7 @@ class Connection:
             request = await self._client.request(self._host)
             if request is None:
                 return False
+            self._account = Account(self._client.began, request)
             if self._server.forwarded is not None:
                 self._server.forwarded.rewrite(request, self._origin(self._server.forwarded))
             verdict = await self._decide(request)
@@ -86,6 +123,26 @@ class Connection:
         except (BadRequest, BadBody) as error:
             return await self._refuse(error)
 
+    async def _wait(self, request: Request) -> Verdict:
+        """The decision, where it has to be waited for."""
+        begin = monotonic()
+        verdict = await self._rules.later(request)
+        assert self._account is not None
+        self._account.waited = monotonic() - begin
+        OUTCOMES.waits.add(self._account.waited)
+        return verdict
+
+    def _timing(self) -> bytes:
+        """A header line that tells the client how long its request had to wait."""
+        if not self._server.timing or self._account is None or self._account.waited is None:
+            return b""
+        return b"Server-Timing: litefs-wait;dur=%.1f\r\n" % (self._account.waited * 1000)
+
+    def _counted(self, answer: Answer) -> bytes:
+        """Note an answer; further header lines for it."""
+        self._now(answer.outcome, answer.status)
+        return self._timing()
+
     def _origin(self, forwarded: Forwarded) -> Origin:
         if self._known_origin is None:
             self._known_origin = forwarded.origin(self._client.address)
@@ -94,31 +151,33 @@ class Connection:
     # ------------------------------------------------------------------------------------------ without the application
 
     async def _answer(self, request: Request, answer: Answer) -> bool:
-        OUTCOMES.add(answer.outcome)
+        more = self._counted(answer)
         body = bodies.reader(request.length)
         # A client that waits for 100 (Continue) is to send nothing; a big body is not worth reading.
         keep_alive = request.keep_alive and not self._server.closing and not request.expects
         keep_alive = keep_alive and request.length <= DRAIN_MOST and await self._client.drain(body)
-        encoded = answer.encode(keep_alive=keep_alive, head=request.method == b"HEAD", http10=request.http10)
+        encoded = answer.encode(keep_alive=keep_alive, head=request.method == b"HEAD", http10=request.http10, more=more)
         await self._client.send(encoded)
         if not keep_alive:
-            await self._client.linger()
+            await self._leave()
         return keep_alive
 
     async def _refuse(self, error: BadRequest | BadBody) -> bool:
-        OUTCOMES.add(REFUSED)
+        status = error.status if isinstance(error, BadRequest) else 400
+        self._now(REFUSED, 0 if self._client.started else status)
         if self._client.started:
             return False
-        status = error.status if isinstance(error, BadRequest) else 400
         await self._client.send(Answer(status, str(error)).encode(keep_alive=False))
-        await self._client.linger()
+        await self._leave()
         return False
 
     # --------------------------------------------------------------------------------------------- with the application
 
     async def _forward(self, request: Request, verdict: Forward | ToPrimary) -> bool:
         keep_alive = request.keep_alive and not self._server.closing
-        exchange = Exchange(self._client, request, keep_alive=keep_alive)
+        assert self._account is not None
+        exchange = Exchange(self._client, request, self._account, keep_alive=keep_alive)
+        exchange.fields = self._timing()
         exchange.keep = REPLAY_MOST if self._rules.forwards else 0
         try:
             if isinstance(verdict, Forward):
@@ -131,11 +190,11 @@ class Connection:
                 return False
             return await self._say(request, answers.error(502, str(error)))
         if not go_on and self._client.phase is Phase.EXCHANGE:
-            await self._client.linger()
+            await self._leave()
         return go_on
 
     async def _to_application(self, exchange: Exchange, request: Request, verdict: Forward) -> bool:
-        OUTCOMES.add(FORWARDED)
+        self._now(FORWARDED)
         exchange.head = request.head
         if verdict.cookie:
             exchange.extra = self._position_cookie
@@ -159,7 +218,7 @@ class Connection:
 
     async def _to_primary(self, exchange: Exchange, request: Request, verdict: ToPrimary) -> bool:
         """Send it there; when nothing could be sent, to whoever is primary by then."""
-        OUTCOMES.add(TO_PRIMARY)
+        self._now(TO_PRIMARY)
         primaries, give_up = self._server.primaries, monotonic() + self._rules.redirect_timeout
         exchange.head = request.head_from(self._server.node)
         while True:
@@ -184,15 +243,15 @@ class Connection:
             verdict = now
 
     async def _decide(self, request: Request) -> Verdict:
-        return self._rules.now(request) or await self._rules.later(request)
+        return self._rules.now(request) or await self._wait(request)
 
     async def _say(self, request: Request, answer: Answer) -> bool:
         """Answer although parts of the request may have been read already."""
-        OUTCOMES.add(answer.outcome)
+        more = self._counted(answer)
         # Where the next request begins is known only if there was no body.
         keep_alive = request.keep_alive and request.length == 0 and not self._server.closing
-        encoded = answer.encode(keep_alive=keep_alive, head=request.method == b"HEAD", http10=request.http10)
+        encoded = answer.encode(keep_alive=keep_alive, head=request.method == b"HEAD", http10=request.http10, more=more)
         await self._client.send(encoded)
         if not keep_alive:
-            await self._client.linger()
+            await self._leave()
         return keep_alive

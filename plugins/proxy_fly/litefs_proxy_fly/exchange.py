@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from time import monotonic
 
 import trio
 
 from litefs_proxy_fly import bodies, sockets
+from litefs_proxy_fly.account import Account
 from litefs_proxy_fly.bodies import BadBody, Body
 from litefs_proxy_fly.client import Client, ClientGone, Phase
 from litefs_proxy_fly.heads import (
@@ -28,10 +30,6 @@ SAFE = frozenset({b"GET", b"HEAD", b"OPTIONS", b"TRACE"})  # methods that may be
 Extra = Callable[[Response], Awaitable[bytes]]
 
 
-async def _nothing(response: Response) -> bytes:
-    return b""
-
-
 class Replay(Exception):
     """The application wants another node to have the request; ``instance`` is how it names that."""
 
@@ -46,23 +44,25 @@ class Exchange:
     Args:
         client: who sent it.
         request: its head.
+        account: what is noted of it.
         keep_alive: whether the client's connection may go on afterwards.
 
     Attributes:
         head: what is sent for the request's head.
-        extra: further header lines for the client, made once the response's head is there.
+        fields: further header lines for the client.
+        extra: makes more of them, once the response's head is there.
         keep: bytes of the body that are kept, so that the request can be sent once more.
         replays: whether a Fly-Replay of the application is obeyed here, given its value.
-        status: of the response; 0 while there is none.
-        sent: bytes of the response's body, its framing included.
     """
 
-    def __init__(self, client: Client, request: Request, *, keep_alive: bool) -> None:
+    def __init__(self, client: Client, request: Request, account: Account, *, keep_alive: bool) -> None:
         self._client = client
         self._request = request
+        self._account = account
         self._keep_alive = keep_alive
         self.head = request.head
-        self.extra: Extra = _nothing
+        self.fields = b""
+        self.extra: Extra | None = None
         self.replays: Callable[[bytes], bool] = lambda value: False
         self.keep = 0
         self._ran = False
@@ -74,8 +74,6 @@ class Exchange:
         self._upload_failure: Exception | None = None
         self._kept = False  # whether the connection to the application was given back
         self._left = b""  # what the application sent after its response
-        self.status = 0
-        self.sent = 0
 
     async def run(self, pool: Pool) -> bool:
         """Do it; whether the client's connection can be used further.
@@ -175,10 +173,10 @@ class Exchange:
 
     async def _download(self, upstream: Upstream) -> bool:
         response, data = await self._response_head(upstream)
-        self.status = response.status
+        self._account.status, self._account.answered = response.status, monotonic()
         if response.replay and self._record is not None and self.replays(response.replay):
             raise Replay(response.replay)
-        extra = await self.extra(response)
+        extra = self.fields if self.extra is None else self.fields + await self.extra(response)
         if response.status == 101:
             return await self._change_protocol(upstream, response, extra, data)
         chunked = response.length < 0 and not self._request.http10
@@ -234,7 +232,7 @@ class Exchange:
                 if data or body.done:
                     payload, data = body.take(data) if data and not body.done else (b"", data)
                     framed = self._frame(payload, body, chunked)
-                    self.sent += len(framed)
+                    self._account.sent += len(framed)
                     out = out + framed if framed else out
                 if out:
                     await self._client.send(out)

@@ -10,10 +10,12 @@ from time import monotonic
 import trio
 
 from litefs_proxy_fly import sockets
+from litefs_proxy_fly.accesslog import AccessLog
 from litefs_proxy_fly.attributes import Attributes
 from litefs_proxy_fly.client import Client, Limits
 from litefs_proxy_fly.connection import Connection
 from litefs_proxy_fly.forwarded import Forwarded
+from litefs_proxy_fly.outcomes import OUTCOMES
 from litefs_proxy_fly.primaries import Primaries
 from litefs_proxy_fly.rules import Rules
 from litefs_proxy_fly.upstream import Pool
@@ -33,6 +35,8 @@ class Server:
         node: this node, as one of a request's hops.
         attributes: of the position cookie.
         forwarded: tells the application where requests are from.
+        access_log: has a line for each request.
+        timing: whether clients are told how long requests had to wait.
 
     Attributes:
         closing: whether it takes no more requests.
@@ -50,6 +54,8 @@ class Server:
         node: bytes,
         attributes: Attributes,
         forwarded: Forwarded | None,
+        access_log: AccessLog | None,
+        timing: bool,
     ) -> None:
         self._listener = listener
         self._rules = rules
@@ -63,12 +69,16 @@ class Server:
         self.node = node
         self.attributes = attributes
         self.forwarded = forwarded
+        self.access_log = access_log
+        self.timing = timing
         self.closing = False
 
     async def run(self, *, task_status: trio.TaskStatus[None]) -> None:
         """Serve until `close`, and until the requests of that moment are done."""
         async with trio.open_nursery() as background:
             background.start_soon(self._watch)
+            if self.access_log is not None:
+                background.start_soon(self.access_log.run)
             async with trio.open_nursery() as connections:
                 with self._listener, self._accepting:
                     task_status.started()
@@ -118,10 +128,12 @@ class Server:
                 return
             client = Client(sock, self._limits, address)
             self._clients[client] = None
+            OUTCOMES.connections += 1
             try:
                 await Connection(self, client, self._rules, self._pool).run()
             finally:
                 del self._clients[client]
+                OUTCOMES.connections -= 1
                 self._left.set()
                 self._left = trio.Event()
 

@@ -43,6 +43,7 @@ class FlyProxy:
         """Serve until cancelled.  Raises ListenError where the address cannot be used."""
         from litefs.cluster.peers import Peers  # late: the node has its mount by now
         from litefs.http.tls import client_context
+        from litefs_proxy_fly.accesslog import AccessLog
         from litefs_proxy_fly.client import Limits
         from litefs_proxy_fly.descriptors import connections_allowed
         from litefs_proxy_fly.primaries import Primaries
@@ -72,6 +73,8 @@ class FlyProxy:
             node=b"%016X" % node.store.node_id,
             attributes=self._attributes,
             forwarded=self._forwarded,
+            access_log=AccessLog() if config.keys["access-log"] else None,
+            timing=config.keys["server-timing"],
         )
         node.role.announced["proxyURL"] = self._url(node, listener.getsockname()[1])
         host, port = listener.getsockname()[:2]
