@@ -10,11 +10,15 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from .nodes import COMMAND, free_port
 from .waiting import wait_for
+
+if TYPE_CHECKING:
+    from litefs_cloud_server.tokens import Tokens
 
 _tests = itertools.count(1)
 
@@ -67,9 +71,19 @@ class CloudServer:
         command = [str(COMMAND), "cloud", *words, "-dir", str(self.folder)]
         return subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
-    def token(self, cluster: str, *options: str) -> str:
-        """A new token for a cluster of this test."""
-        return self.litefs("token", "create", "-cluster", self.cluster(cluster), *options).strip()
+    def token(self, cluster: str, *, read_only: bool = False) -> str:
+        """A new token for a cluster of this test, made without a process of its own: there are many."""
+        return self._tokens().create(self.cluster(cluster), read_only=read_only)
+
+    def manager(self, *, read_only: bool = False) -> str:
+        """A new token for all clusters."""
+        return self._tokens().create("*", read_only=read_only)
+
+    def _tokens(self) -> Tokens:
+        from litefs_backup_store.folder import FolderObjects
+        from litefs_cloud_server.tokens import Tokens
+
+        return Tokens(FolderObjects(self.folder))
 
 
 @contextmanager

@@ -42,9 +42,11 @@ class Caretaker:
             self._sent.add(database)
             self._due.setdefault(database, time.monotonic() + self._interval)
 
-    def close(self) -> None:
-        """Stop soon; what is under way is done again next time."""
+    def close(self, *, wait: float = 0.0) -> None:
+        """Stop soon, and wait so many seconds for it; what is under way is done again next time."""
         self._closed.set()
+        if wait and self._thread.ident is not None:
+            self._thread.join(wait)
 
     def _main(self) -> None:
         while not self._closed.wait(LOOK):

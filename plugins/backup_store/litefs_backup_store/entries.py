@@ -16,6 +16,9 @@ from urllib.parse import quote
 
 from litefs.ltx import EMPTY, Header, Pos, Trailer
 
+FILES = "ltx/"
+"""What the keys of all files begin with."""
+
 SENT = 0
 SNAPSHOT = 9
 
@@ -81,7 +84,7 @@ def key_of(database: str, level: int, head: Header, trailer: Trailer, tag: str =
 
 def prefix(database: str) -> str:
     """What the keys of a database's files begin with."""
-    return f"ltx/{folder_name(database)}/"
+    return f"{FILES}{folder_name(database)}/"
 
 
 def parse(key: str, size: int = 0) -> Entry | None:

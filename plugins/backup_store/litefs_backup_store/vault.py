@@ -154,6 +154,27 @@ class Vault:
             return new
         raise StorageError(f"{key} is changed by others all the time")
 
+    def remove(self, database: str) -> None:
+        """Forget a database with all of its past. Raises DatabaseUnknown, Replaced, StorageError."""
+        self.check_writer()
+        if not self.head(database, fresh=True).pos.txid:
+            raise DatabaseUnknown(database)
+        self._drop([head.key_of(database)])  # first: from now on nothing refers to the files
+        self._drop([item.key for item in self.objects.list(entries.prefix(database))])
+
+    def erase(self) -> None:
+        """Remove everything. Raises StorageError."""
+        for prefix in (head.PREFIX, entries.FILES):
+            self._drop([item.key for item in self.objects.list(prefix)])
+        self._drop([EPOCH])
+
+    def _drop(self, keys: Sequence[str]) -> None:
+        self.objects.delete(keys)
+        with self._lock:
+            for key in keys:
+                self._heads.pop(key, None)
+                self._listed.pop(key, None)
+
     # ---------------------------------------------------------------------------------------------------- reading
 
     def head(self, database: str, *, fresh: bool = False) -> Head:

@@ -2,146 +2,122 @@
 
 from __future__ import annotations
 
-import logging
-from collections import defaultdict
-from collections.abc import AsyncIterator, Awaitable, Callable
+import json
+import tempfile
+import time
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, field
-from datetime import datetime
 from functools import partial
 
 import trio
 from litefs_backup_store.client import receive, restored
-from starlette.applications import Starlette
-from starlette.requests import ClientDisconnect, Request
+from litefs_backup_store.plan import Plan
+from litefs_backup_store.vault import DatabaseUnknown
+from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
-from starlette.routing import Route
+from starlette.routing import BaseRoute, Route
 
 from litefs.backup import BackupError
-from litefs.errors import LTXError
-from litefs.ltx import Pos, parse_txid
 from litefs.replication.pipes import ToThread
-from litefs.store.names import check_name
-from litefs_cloud_server.clusters import Cluster, Clusters
-from litefs_cloud_server.errors import Refused, position, refused, response
+from litefs_cloud_server import changes, receiving, timeline
+from litefs_cloud_server.calls import Call, Need, Server, Visit, called, visited
+from litefs_cloud_server.errors import Refused, position
+from litefs_cloud_server.metrics import metrics
 from litefs_cloud_server.reading import as_sqlite
-from litefs_cloud_server.tokens import Token, Tokens
-
-log = logging.getLogger(__name__)
+from litefs_cloud_server.registry import Registered
+from litefs_cloud_server.timeline import iso
 
 DRAIN = 4 << 20
 """Bytes of a refused file that are read before the answer."""
 
-INSTANCE = "litefs"
-"""What nodes echo, so that a load balancer could find the instance that has their cluster: there is one."""
+REGION = "local"
+"""Where everything is: LiteFS Cloud's clients want to hear of a place."""
+
+PAGE = 50
+"""Clusters in an answer that does not ask for more or less."""
 
 
-@dataclass(slots=True)
-class Server:
-    """What requests need.
-
-    Attributes:
-        uploads: files stored since the start, by cluster.
-    """
-
-    tokens: Tokens
-    clusters: Clusters
-    uploads: dict[str, int] = field(default_factory=lambda: defaultdict(int))
-    locks: dict[tuple[str, str], trio.Lock] = field(default_factory=lambda: defaultdict(trio.Lock))
-
-
-@dataclass(frozen=True, slots=True)
-class Call:
-    """A request that may be served."""
-
-    server: Server
-    request: Request
-    token: Token
-    cluster: Cluster
-
-    @property
-    def database(self) -> str:
-        """The database that it is about. Raises BadName, Refused."""
-        name = self.request.query_params.get("db", "")
-        if not name:
-            raise Refused(400, "EBADDB", "database name required")
-        return check_name(name)
-
-    @property
-    def state(self) -> dict[str, int]:
-        """The state that it asks for: ``txid`` or ``timestamp``, or neither. Raises Refused."""
-        query = self.request.query_params
-        try:
-            if text := query.get("txid", ""):
-                return {"txid": parse_txid(text.lower().rjust(16, "0"))}
-            if text := query.get("timestamp", ""):
-                return {"timestamp": int(datetime.fromisoformat(text).timestamp() * 1000)}
-        except (ValueError, LTXError):
-            raise Refused(400, "EBADINPUT", f"cannot read {text[:64]!r}") from None
-        return {}
-
-    def lock(self, name: str) -> trio.Lock:
-        """Held while a database changes."""
-        return self.server.locks[self.token.cluster, name]
-
-
-Handler = Callable[[Call], Awaitable[Response]]
-
-
-def build(server: Server) -> Starlette:
-    """The application."""
-
-    def route(path: str, method: str, handler: Handler, *, writes: bool = False) -> Route:
-        return Route(path, partial(_answer, server, handler, writes), methods=[method])
-
-    return Starlette(
-        routes=[
-            route("/pos", "GET", positions),
-            route("/hwm", "GET", high_water_marks),
-            route("/clusters", "GET", clusters),
-            route("/regions", "GET", regions),
-            route("/db/tx", "POST", write, writes=True),
-            route("/db/snapshot", "GET", snapshot),
-            route("/db/restore", "POST", restore, writes=True),
-            Route("/livez", _alive),
-        ]
-    )
+def routes(server: Server) -> list[BaseRoute]:
+    """The API's routes."""
+    return [
+        called(server, "/pos", "GET", positions),
+        called(server, "/hwm", "GET", high_water_marks),
+        called(server, "/db/info", "GET", info),
+        called(server, "/db/snapshot", "GET", snapshot),
+        called(server, "/db/restore/check", "GET", check_restore),
+        called(server, "/db/restore", "POST", restore, Need.WRITE),
+        called(server, "/db/tx", "POST", write, Need.WRITE),
+        called(server, "/db/upload", "POST", upload, Need.WRITE),
+        called(server, "/db/", "DELETE", remove, Need.MANAGE),
+        called(server, "/db", "DELETE", remove, Need.MANAGE),
+        visited(server, "/clusters", "GET", clusters),
+        visited(server, "/clusters", "POST", create_cluster, Need.MANAGE),
+        visited(server, "/clusters", "DELETE", delete_cluster, Need.MANAGE),
+        visited(server, "/regions", "GET", regions),
+        visited(server, "/metrics", "GET", metrics),
+        Route("/livez", _alive),
+        Route("/readyz", partial(_ready, server)),
+    ]
 
 
 async def _alive(request: Request) -> Response:
     return Response("ok\n", media_type="text/plain")
 
 
-async def _answer(server: Server, handler: Handler, writes: bool, request: Request) -> Response:
+async def _ready(server: Server, request: Request) -> Response:
+    """Whether the storage can be used."""
     try:
-        call = await _admit(server, request, writes=writes)
-        answer = await handler(call)
-    except ClientDisconnect:
-        log.info("%s %s: the client is gone before its request was complete", request.method, request.url.path)
-        return Response(status_code=400)  # nobody reads it
-    except Exception as error:
-        problem = refused(error, by_time="timestamp" in request.query_params)
-        if problem.status != 404:
-            log.info("%s %s: %s %s", request.method, request.url.path, problem.status, problem.text)
-        answer = response(problem)
-    answer.headers["Lfsc-Instance-Id"] = INSTANCE
-    return answer
+        await trio.to_thread.run_sync(server.tokens.all)
+    except BackupError:
+        return Response("the storage of this server cannot be used now\n", 503, media_type="text/plain")
+    return Response("ok\n", media_type="text/plain")
 
 
-async def _admit(server: Server, request: Request, *, writes: bool) -> Call:
-    """Who is asking, and whether he may. Raises Refused, OtherCluster."""
-    token = await trio.to_thread.run_sync(server.tokens.find, request.headers.get("authorization", ""))
-    if token is None:
-        raise Refused(401, "EINVALIDAUTH", "invalid or missing token")
-    wanted = request.query_params.get("cluster", token.cluster)
-    if wanted != token.cluster:
-        raise Refused(401, "EINVALIDAUTH", "the token is for another cluster")
-    if writes and token.read_only:
-        raise Refused(403, "EINVALIDAUTH", "the token may only read")
-    cluster = await trio.to_thread.run_sync(server.clusters.get, token.cluster)
-    if not token.read_only:
-        await trio.to_thread.run_sync(cluster.check_id, request.headers.get("litefs-cluster-id", ""))
-    return Call(server, request, token, cluster)
+# ----------------------------------------------------------------------------------------------------------- clusters
+
+
+async def clusters(visit: Visit) -> Response:
+    """The clusters that the token is for."""
+    query = visit.request.query_params
+    offset, limit = _number(query.get("offset", ""), 0), _number(query.get("limit", ""), PAGE)
+    registered = await trio.to_thread.run_sync(visit.server.registry.all)
+    found = [each for each in registered if visit.token.reaches(each.name)]
+    shown = [_cluster(each) for each in found[offset : offset + limit]]
+    return JSONResponse({"offset": offset, "limit": limit, "total": len(found), "clusters": shown})
+
+
+def _number(text: str, default: int) -> int:
+    return min(int(text), 10_000) if text.isascii() and text[:9].isdigit() else default
+
+
+def _cluster(found: Registered) -> dict[str, object]:
+    created = iso(found.created * 1000)
+    return {"orgID": 0, "name": found.name, "region": REGION, "createdAt": created, "updatedAt": created}
+
+
+async def create_cluster(visit: Visit) -> Response:
+    """Make a cluster known, which has no databases yet."""
+    try:
+        content = json.loads(await receiving.read(visit.request, 4096))
+        name = str(content["cluster"])
+    except (ValueError, KeyError, TypeError):
+        raise Refused(400, "EBADINPUT", 'the body must be JSON, like {"cluster": "my-cluster"}') from None
+    found = await trio.to_thread.run_sync(visit.server.registry.add, name)
+    return JSONResponse(_cluster(found))
+
+
+async def delete_cluster(visit: Visit) -> Response:
+    """Forget a cluster, with all of its backups and tokens."""
+    name = visit.request.query_params.get("cluster", "")
+    if await trio.to_thread.run_sync(visit.server.registry.find, name) is None:
+        raise Refused(404, "EBADCLUSTER", "cluster not found")
+    await changes.remove_cluster(visit.server, name)
+    return Response()
+
+
+async def regions(visit: Visit) -> Response:
+    """There is one place only."""
+    return JSONResponse({"regions": [REGION]})
 
 
 # ------------------------------------------------------------------------------------------------------------ reading
@@ -159,14 +135,28 @@ async def high_water_marks(call: Call) -> Response:
     return JSONResponse({name: f"{pos.txid:016x}" for name, pos in found.items()})
 
 
-async def clusters(call: Call) -> Response:
-    """The cluster that the token is for."""
-    return JSONResponse([{"name": call.token.cluster, "clusterID": call.cluster.cluster_id}])
+async def info(call: Call) -> Response:
+    """The oldest and the newest state of a database that can be had."""
+    name = call.database
+    points = await trio.to_thread.run_sync(timeline.points, call.cluster.vault, name)
+    if not points:
+        raise DatabaseUnknown(name)
+    newest, oldest = points[0], points[-1]
+    return JSONResponse(
+        {
+            "name": name,
+            "minTimestamp": iso(oldest.timestamp),
+            "minTxId": f"{oldest.pos.txid:016x}",
+            "maxTimestamp": iso(newest.timestamp),
+            "maxTxId": f"{newest.pos.txid:016x}",
+        }
+    )
 
 
-async def regions(call: Call) -> Response:
-    """There is one place only."""
-    return JSONResponse([])
+async def check_restore(call: Call) -> Response:
+    """What a restore would lead to."""
+    found: Plan = await trio.to_thread.run_sync(partial(call.cluster.vault.plan, call.database, **call.some_state))
+    return JSONResponse({"txID": f"{found.pos.txid:016x}", "timestamp": iso(found.timestamp)})
 
 
 async def snapshot(call: Call) -> Response:
@@ -175,6 +165,7 @@ async def snapshot(call: Call) -> Response:
     kind = call.request.query_params.get("format", "ltx")
     if kind not in ("ltx", "sqlite"):
         raise Refused(400, "EBADFORMAT", "format must be ltx or sqlite")
+    txid = (await trio.to_thread.run_sync(call.cluster.vault.head, name)).pos.txid
     stack = AsyncExitStack()
     try:
         source = (
@@ -188,6 +179,9 @@ async def snapshot(call: Call) -> Response:
         with trio.CancelScope(shield=True):
             await stack.aclose()
         raise
+    call.server.counters.snapshots[call.name] += 1
+    if not state and "litefs-cluster-id" in call.request.headers:
+        call.cluster.fetched[name] = txid, time.time()
 
     async def body() -> AsyncIterator[bytes]:
         async with stack:
@@ -203,21 +197,23 @@ async def snapshot(call: Call) -> Response:
 
 async def write(call: Call) -> Response:
     """Store a file that follows what is there."""
-    name = call.database
-    async with call.lock(name):
+    name, size = call.database, 0
+    with call.cluster.changing():
         pipe = ToThread(partial(receive, call.cluster.vault, name))
-        body = call.request.stream()
+        body = receiving.pieces(call.request)
         try:
             async for piece in body:
-                if piece:
-                    await pipe.put(piece)
+                call.cluster.check_there()
+                size += len(piece)
+                await pipe.put(piece)
             pos = await pipe.finish()
         except BackupError:
             await _drain(body)
             raise
         finally:
             await pipe.aclose()
-    call.server.uploads[call.token.cluster] += 1
+    call.server.counters.uploads[call.name] += 1
+    call.server.counters.upload_bytes[call.name] += size
     call.cluster.caretaker.touched(name)
     return Response(headers={"Litefs-Hwm": f"{pos.txid:016x}"})
 
@@ -233,13 +229,20 @@ async def _drain(body: AsyncIterator[bytes]) -> None:
 
 async def restore(call: Call) -> Response:
     """Make an earlier state the newest one: the cluster's primary fetches it within 10 seconds."""
-    name, state = call.database, call.state
-    if not state:
-        raise Refused(400, "EBADINPUT", "timestamp or txid required")
-    async with call.lock(name):
-        again = partial(call.cluster.vault.append_state, name, **state)
-        with trio.CancelScope(shield=True):
-            pos: Pos = await trio.to_thread.run_sync(again)
-    call.cluster.caretaker.touched(name)
-    log.info('%s: "%s" was restored as transaction %016x', call.token.cluster, name, pos.txid)
+    pos = await changes.restore(call.server, call.name, call.cluster, call.database, call.some_state)
     return JSONResponse({"txID": f"{pos.txid:016x}"})
+
+
+async def upload(call: Call) -> Response:
+    """Make a SQLite file the newest state of a database, or a new database."""
+    name = call.database
+    with tempfile.TemporaryFile(prefix="litefs-upload-", buffering=0) as file:
+        await receiving.into(call.request, file)
+        pos = await changes.put(call, name, file)
+    return JSONResponse({"txID": f"{pos.txid:016x}"})
+
+
+async def remove(call: Call) -> Response:
+    """Forget a database, with all of its past."""
+    await changes.remove_database(call.name, call.cluster, call.database)
+    return Response()

@@ -6,7 +6,8 @@ import json
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from litefs_backup_store.caretaker import Caretaker
 from litefs_backup_store.levels import Levels
@@ -19,6 +20,9 @@ IDENTITY = "cluster.json"
 SILENT = 60.0
 """Seconds without a request after which a cluster counts as gone; its primary asks every 10."""
 
+PATIENCE = 60.0
+"""Seconds for maintenance to end before a cluster is erased."""
+
 
 class OtherCluster(Exception):
     """The request comes from another cluster than the one whose backup this is."""
@@ -27,11 +31,19 @@ class OtherCluster(Exception):
         super().__init__(f'cluster id mismatch, expecting "{expected}"')
 
 
+class ClusterGone(Exception):
+    """The cluster is being deleted."""
+
+
 class Cluster:
     """A cluster's backup, open for writing.
 
     Args:
         now: seconds of a clock that only goes forward.
+
+    Attributes:
+        heard: when a node of the cluster asked for something last, seconds since the epoch.
+        fetched: by database: the transaction up to which a node fetched it last, and when, seconds since the epoch.
     """
 
     def __init__(self, vault: Vault, caretaker: Caretaker, *, now: Callable[[], float] = time.monotonic) -> None:
@@ -40,6 +52,10 @@ class Cluster:
         self._now = now
         self.cluster_id, self._version = _identity(vault.objects)
         self._heard = now()  # from the cluster of that id; as far as we know, just before we came
+        self.heard: float | None = None
+        self.fetched: dict[str, tuple[int, float]] = {}
+        self._gone = False
+        self._changes = 0
 
     def check_id(self, given: str) -> None:
         """The backup belongs to the cluster that asked first, as long as it goes on asking.
@@ -55,7 +71,32 @@ class Cluster:
             if self.cluster_id and self._now() - self._heard < SILENT:
                 raise OtherCluster(self.cluster_id)
             self._pass_on(given)
-        self._heard = self._now()
+        self._heard, self.heard = self._now(), time.time()
+
+    @contextmanager
+    def changing(self) -> Iterator[None]:
+        """Held by whoever changes the backup. Raises ClusterGone. To be used in one thread only, as `retire` is."""
+        self.check_there()
+        self._changes += 1
+        try:
+            yield
+        finally:
+            self._changes -= 1
+
+    def check_there(self) -> None:
+        """Raises ClusterGone once the cluster is being deleted."""
+        if self._gone:
+            raise ClusterGone
+
+    def retire(self) -> bool:
+        """Begin no more changes; whether none is under way."""
+        self._gone = True
+        return not self._changes
+
+    def close(self) -> None:
+        """Stop looking after it."""
+        self.caretaker.close()
+        self.vault.objects.close()
 
     def _pass_on(self, given: str) -> None:
         if self.cluster_id:
@@ -88,11 +129,15 @@ class Clusters:
     Args:
         place: from a cluster's name to where its backup is kept.
         levels: what is kept for how long.
+        opened: told the name of each cluster that is opened.
     """
 
-    def __init__(self, place: Callable[[str], Objects], levels: Levels) -> None:
+    def __init__(
+        self, place: Callable[[str], Objects], levels: Levels, opened: Callable[[str], object] = lambda name: None
+    ) -> None:
         self._place = place
         self._levels = levels
+        self._opened = opened
         self._open: dict[str, Cluster] = {}
         self._lock = threading.Lock()
 
@@ -101,16 +146,24 @@ class Clusters:
         with self._lock:
             found = self._open.get(name)
             if found is None:
-                objects = self._place(name)
-                vault = Vault(objects, writer="litefs cloud serve")
+                vault = Vault(self._place(name), writer="litefs cloud serve")
                 vault.claim()
                 found = Cluster(vault, Caretaker(vault, self._levels))
                 found.caretaker.start(vault.positions())
+                self._opened(name)
                 self._open[name] = found
             return found
+
+    def remove(self, name: str) -> None:
+        """Erase a cluster that has retired. Raises StorageError: call it again."""
+        cluster = self.get(name)
+        cluster.caretaker.close(wait=PATIENCE)
+        cluster.vault.erase()
+        cluster.vault.objects.delete([IDENTITY])
+        with self._lock:
+            self._open.pop(name).close()
 
     def close(self) -> None:
         """Stop looking after all of them."""
         for cluster in self._open.values():
-            cluster.caretaker.close()
-            cluster.vault.objects.close()
+            cluster.close()

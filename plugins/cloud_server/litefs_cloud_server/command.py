@@ -16,6 +16,8 @@ from litefs.errors import ConfigError
 if TYPE_CHECKING:
     from litefs_backup_store.objects import Objects
 
+    from litefs_cloud_server.tokens import Token
+
 DEFAULT_DIR = "/var/lib/litefs-cloud"
 DEFAULT_ADDR = "localhost:20300"
 DIR_VARIABLE = "LITEFS_CLOUD_DIR"
@@ -83,11 +85,16 @@ def serve(dir: str, addr: str, tls_cert: str, tls_key: str) -> None:
 
 @go_command("create")
 @_where
-@flag("cluster", required=True, metavar="NAME", help="cluster that the token is for; new names are new clusters")
-@switch("read-only", help="the token may restore, and not write")
-def create(dir: str, cluster: str, read_only: bool) -> None:
+@flag("cluster", default="", metavar="NAME", help="cluster that the token is for; new names are new clusters")
+@switch("all", help="for every cluster, instead of -cluster; it may create and delete them")
+@switch("read-only", help="the token may look and download, and change nothing")
+def create(dir: str, cluster: str, all: bool, read_only: bool) -> None:
     """Print a new token. It is not kept, only its hash: it cannot be shown again."""
-    _create(dir, cluster, read_only=read_only)
+    from litefs_cloud_server.tokens import EVERY
+
+    if all == bool(cluster):
+        raise click.UsageError("give either -cluster NAME or -all")
+    _create(dir, EVERY if all else cluster, read_only=read_only)
 
 
 @go_command("token")
@@ -110,10 +117,7 @@ def list_(dir: str) -> None:
     """Print the tokens there are, without their secrets."""
     from litefs_cloud_server.tokens import Tokens
 
-    rows = [
-        (found.id, found.cluster, "read" if found.read_only else "read, write", _stamp(found.created))
-        for found in Tokens(place(dir)).all()
-    ]
+    rows = [(found.id, found.cluster, _rights(found), _stamp(found.created)) for found in Tokens(place(dir)).all()]
     click.echo("\n".join(table([("ID", "CLUSTER", "MAY", "CREATED"), *rows])) if rows else "no tokens")
 
 
@@ -126,6 +130,12 @@ def revoke(dir: str, id: str) -> None:
 
     found = Tokens(place(dir)).revoke(id)
     click.echo(f"token {found.id} of cluster {found.cluster} is revoked")
+
+
+def _rights(token: Token) -> str:
+    if token.read_only:
+        return "read"
+    return "read, write, manage" if token.cluster == "*" else "read, write"
 
 
 def _stamp(seconds: int) -> str:

@@ -9,9 +9,10 @@ from litefs_backup_store.vault import DatabaseUnknown
 from starlette.responses import JSONResponse, Response
 
 from litefs.backup import BackupError, DatabaseRefused, PositionConflict
-from litefs.errors import BadName, LitefsError
+from litefs.errors import BadName, FormatError, LitefsError
 from litefs.ltx import Pos
-from litefs_cloud_server.clusters import OtherCluster
+from litefs_cloud_server.clusters import ClusterGone, OtherCluster
+from litefs_cloud_server.tokens import TokenError
 
 log = logging.getLogger(__name__)
 
@@ -50,6 +51,12 @@ def refused(error: Exception, *, by_time: bool = False) -> Refused:
         return Refused(404, "ENOTIMESTAMP" if by_time else "ENOTXID", error.message)
     if isinstance(error, BadName):
         return Refused(400, "EBADDB", str(error))
+    if isinstance(error, ClusterGone):
+        return Refused(410, "EBADCLUSTER", "the cluster is being deleted")
+    if isinstance(error, TokenError):
+        return Refused(400, "EBADCLUSTER", str(error))
+    if isinstance(error, FormatError):
+        return Refused(400, "EBADFORMAT", str(error))
     if isinstance(error, OtherCluster):
         return Refused(422, "EBADCLUSTER", str(error))
     if isinstance(error, DatabaseRefused):

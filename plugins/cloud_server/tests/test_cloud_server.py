@@ -149,7 +149,9 @@ def test_position_mismatch(server: CloudServer) -> None:
 
 
 def test_tokens(server: CloudServer) -> None:
-    token, reader = server.token("one"), server.token("one", "-read-only")
+    token = server.litefs("token", "create", "-cluster", server.cluster("one")).strip()
+    reader = server.litefs("token", "create", "-cluster", server.cluster("one"), "-read-only").strip()
+    manager = server.litefs("token", "create", "-all").strip()
     for bad in ("", "x", token[:-1] + ("A" if token[-1] != "A" else "B"), "lfsc_000000000000_" + "A" * 43):
         with api(server, bad) as client:
             assert client.get("/pos").status_code == 401
@@ -169,8 +171,11 @@ def test_tokens(server: CloudServer) -> None:
     server.litefs("token", "revoke", mine[0][0])
     with api(server, token) as client:
         assert client.get("/pos").status_code == 401
+    assert ["*", "read,", "write,", "manage"] in [words[1:5] for words in listed]
+    with api(server, manager) as client:
+        assert client.get("/pos", params={"cluster": server.cluster("one")}).status_code == 200
     with api(server, server.litefs("auth", "token").strip()) as client:
-        assert client.get("/clusters").json() == [{"name": "litefs", "clusterID": ""}]
+        assert [each["name"] for each in client.get("/clusters").json()["clusters"]] == ["litefs"]
 
 
 def test_clusters_are_apart(server: CloudServer) -> None:
