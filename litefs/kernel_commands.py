@@ -10,6 +10,7 @@ KERNEL_COMMANDS: tuple[CommandSpec, ...] = (
     CommandSpec("import", "litefs.cli.import_:command", "replace a database by a SQLite file"),
     CommandSpec("export", "litefs.cli.export:command", "write a consistent copy of a database to a file"),
     CommandSpec("status", "litefs.cli.status:command", "show the nodes of the cluster and their databases"),
+    CommandSpec("events", "litefs.cli.events:command", "print what happens on a node, line by line"),
     CommandSpec("promote", "litefs.cli.promote:command", "make a node the primary"),
     CommandSpec("demote", "litefs.cli.demote:command", "have the primary hand over"),
     CommandSpec("cluster", "litefs.cli.cluster:command", "forget or set which cluster this node belongs to"),

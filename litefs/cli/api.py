@@ -23,6 +23,10 @@ class APIError(LitefsError):
     """The node could not be reached, or refused."""
 
 
+class TransferError(APIError):
+    """No connection, or one that broke off."""
+
+
 class NotFound(APIError):
     """The node has no such thing: a node of LiteFS lacks some."""
 
@@ -111,13 +115,13 @@ def _json(response: httpx.Response) -> dict[str, Any]:
 
 @contextmanager
 def transfer_errors(url: str) -> Iterator[None]:
-    """Turns what httpx raises into APIError."""
+    """Turns what httpx raises into TransferError."""
     try:
         yield
     except httpx.ConnectError as error:
-        raise APIError(f"cannot reach {url}: {error}", _connect_hint(url, error)) from None
+        raise TransferError(f"cannot reach {url}: {error}", _connect_hint(url, error)) from None
     except (httpx.HTTPError, httpx.StreamError) as error:
-        raise APIError(f"the exchange with {url} broke off: {str(error) or type(error).__name__}") from None
+        raise TransferError(f"the exchange with {url} broke off: {str(error) or type(error).__name__}") from None
 
 
 def _connect_hint(url: str, error: httpx.ConnectError) -> str:

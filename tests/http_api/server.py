@@ -37,9 +37,10 @@ class Server:
         grace: float = 1.0,
         closing: trio.Event | None = None,
         tls: ssl.SSLContext | None = None,
+        port: int = 0,
     ) -> None:
         self._tls = tls
-        self._socket = bind("127.0.0.1:0")
+        self._socket = bind(f"127.0.0.1:{port}")
         self.port: int = self._socket.getsockname()[1]
         self._app, self._grace, self._closing = app, grace, closing
         self._started = threading.Event()
