@@ -242,7 +242,7 @@ def _config(checked: Checked) -> Config:
         data=_section(DataConfig, tree["data"], dir=_absolute(tree["data"]["dir"])),
         fuse=_section(FuseConfig, tree["fuse"], dir=_absolute(tree["fuse"]["dir"])),
         http=_section(HTTPConfig, tree["http"], auth_token=token),
-        proxy=_section(ProxyConfig, tree["proxy"], section=_chosen(tree["proxy"]), keys=tree["proxy"]),
+        proxy=_proxy(tree["proxy"]),
         lease=_section(LeaseConfig, tree["lease"], section=_chosen(tree["lease"])),
         backup=_section(BackupConfig, tree["backup"], auth_token=backup_token, section=_chosen(tree["backup"])),
         log=_section(LogConfig, tree["log"]),
@@ -257,6 +257,12 @@ def _section(kind: type[T], tree: Mapping[str, Any], **given: Any) -> T:
     values = {name: tree[name.replace("_", "-")] for name in names}
     frozen = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
     return kind(**frozen, **given)
+
+
+def _proxy(tree: Mapping[str, Any]) -> ProxyConfig:
+    names = tree["db"] if isinstance(tree["db"], list) else [tree["db"]]
+    db = names[0] if names else ""
+    return _section(ProxyConfig, tree, db=db, databases=tuple(names), section=_chosen(tree), keys=tree)
 
 
 def _chosen(tree: Mapping[str, Any]) -> Mapping[str, Any]:

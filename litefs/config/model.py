@@ -71,14 +71,15 @@ class HTTPConfig:
 class ProxyConfig:
     """``proxy``: it runs where ``target`` is not empty.
 
-    ``section`` is ``proxy.TYPE``, the plugin's own keys; ``keys`` has those of ``proxy`` itself as they are written,
-    and with them what plugins added to the section.
+    ``db`` is the first of ``databases``, or empty.  ``section`` is ``proxy.TYPE``, the plugin's own keys; ``keys`` has
+    those of ``proxy`` itself as they are written, and with them what plugins added to the section.
     """
 
     type: str
     addr: str
     target: str
     db: str
+    databases: tuple[str, ...]
     max_lag: float
     debug: bool
     passthrough: tuple[str, ...]

@@ -38,6 +38,7 @@ from litefs.store.ltxdir import LTXDir
 from litefs.store.ltxsync import sync_directory, sync_file, sync_files
 from litefs.store.pagetable import PageTable, Stamp
 from litefs.store.publisher import Captured, Publisher, State
+from litefs.store.trail import Trail
 from litefs.store.transaction import NO_WAL, Change, PageMap, WALPart
 from litefs.store.wal import WAL
 from litefs.store.writethrough import Sending, Writer
@@ -94,6 +95,7 @@ class Database:
         self.sending: Sending | None = None  # the transaction that is with the primary
         self.unfinished: Callable[[], Awaitable[None]] | None = None  # brings a half applied transaction to its end
         self.moved = trio.Event()  # set, and replaced, whenever `pos` moves
+        self._trail: Trail | None = None
         self.durable_by_fsync = False  # the writer syncs the WAL itself (synchronous=FULL)
         self._synced = 0  # TXID up to which the LTX files are durable
         self._flush = trio.Lock()
@@ -333,17 +335,19 @@ class Database:
 
     # ----------------------------------------------------------------------------------------------- publishing
 
+    @property
+    def trail(self) -> Trail:
+        """The positions it has been at; remembered from the first time somebody asks."""
+        if self._trail is None:
+            self._trail = Trail(self.ltx_dir, lambda: self.state.pos)
+        return self._trail
+
     def position_moved(self) -> None:
         """Wake those who wait for a position."""
+        if self._trail is not None:
+            self._trail.note(self.state.pos)
         self.moved.set()
         self.moved = trio.Event()
-
-    async def wait_position(self, txid: int, timeout: float) -> bool:
-        """Wait until `pos` is at or past a TXID; False when `timeout` seconds pass first."""
-        with trio.move_on_after(timeout):
-            while self.pos.txid < txid:
-                await self.moved.wait()
-        return self.pos.txid >= txid
 
     def _publish(self, captured: Captured) -> None:
         self.announce(captured.state)
@@ -648,6 +652,8 @@ class Database:
         """A durable snapshot has replaced everything: of what was captured before, no file needs to be synced."""
         self._synced = txid
         self.publisher.made_durable(self.pos.txid)
+        if self._trail is not None:
+            self._trail.clear()
 
     async def finish(self) -> None:
         """Bring a transaction to its end that was applied half, for lack of space perhaps.

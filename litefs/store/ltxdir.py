@@ -75,6 +75,12 @@ class LTXDir:
             return self.file(txid, txid)
         return None
 
+    def leading_to(self, txid: int) -> Path | None:
+        """A file whose last transaction this is, if there is one."""
+        if self._first <= txid <= self._last:
+            return self.file(txid, txid)
+        return next((self.file(low, high) for low, high in self._others if high == txid), None)
+
     def since(self, txid: int) -> list[Range] | None:
         """Files that lead from position `txid` to the newest one, in order; None when one is missing."""
         newest = self.newest()

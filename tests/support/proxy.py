@@ -17,6 +17,8 @@ from litefs.errors import DatabaseNotFound
 from litefs.leases import PrimaryInfo
 from litefs.ltx import Pos
 from litefs.store.events import EventHub
+from litefs.store.ltxdir import LTXDir
+from litefs.store.trail import Trail
 from litefs.testing import node_info, proxy_config
 
 from .nodes import free_port
@@ -28,20 +30,17 @@ LIMIT = 20.0  # seconds a test may take at most
 class FakeDatabase:
     """A database's position."""
 
-    def __init__(self, txid: int) -> None:
-        self.pos = Pos(txid, 0)
+    def __init__(self, txid: int, checksum: int = 0) -> None:
+        self.pos = Pos(txid, checksum)
         self.moved = trio.Event()
+        self.trail = Trail(LTXDir(Path("nowhere")), lambda: self.pos)
+        self.trail.note(self.pos)
 
-    def move(self, txid: int) -> None:
-        self.pos = Pos(txid, 0)
+    def move(self, txid: int, checksum: int = 0) -> None:
+        self.pos = Pos(txid, checksum)
+        self.trail.note(self.pos)
         self.moved.set()
         self.moved = trio.Event()
-
-    async def wait_position(self, txid: int, timeout: float) -> bool:
-        with trio.move_on_after(timeout):
-            while self.pos.txid < txid:
-                await self.moved.wait()
-        return self.pos.txid >= txid
 
 
 class FakeStore:

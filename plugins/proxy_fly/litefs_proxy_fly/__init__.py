@@ -21,13 +21,16 @@ if TYPE_CHECKING:
 def make(config: ProxyConfig, node: NodeInfo) -> Service:
     """The proxy for a configuration.  Raises ConfigError for a target or a database that cannot be."""
     from litefs.store.names import check_name  # late: every command loads this module
+    from litefs_proxy_fly.positions import check
     from litefs_proxy_fly.service import FlyProxy
     from litefs_proxy_fly.target import parse_target
 
     try:
-        check_name(config.db)
+        for name in config.databases:
+            check_name(name)
     except BadName as error:
         raise ConfigError(f"proxy.db: {error.message}", error.hint) from error
+    check(config.databases)
     return FlyProxy(config, parse_target(config.target))
 
 

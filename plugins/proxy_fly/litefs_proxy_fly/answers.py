@@ -57,6 +57,7 @@ class Answer:
 HEALTHY = Answer(200, "OK", outcome="health")
 LAGGING = Answer(503, "Replication lag exceeded", outcome="health")
 STALE = Answer(504, "Proxy timeout", outcome="stale")
+DIVERGED = Answer(504, "Proxy error: what this client has seen is not in the database any more", outcome="diverged")
 NO_PRIMARY = Answer(503, "Proxy error: no primary available", outcome="no-primary")
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from litefs_proxy_fly import answers, bodies, cookies
+from litefs_proxy_fly import answers, bodies
 from litefs_proxy_fly.account import Account
 from litefs_proxy_fly.answers import Answer
 from litefs_proxy_fly.bodies import BadBody
@@ -213,8 +213,7 @@ class Connection:
 
     async def _position_cookie(self, response: Response) -> bytes:
         """Made when the response is there: the application has done its work by now."""
-        txid = await self._rules.position()
-        return cookies.header(txid, self._server.attributes) if txid is not None else b""
+        return await self._rules.positions.cookies()
 
     async def _to_primary(self, exchange: Exchange, request: Request, verdict: ToPrimary) -> bool:
         """Send it there; when nothing could be sent, to whoever is primary by then."""

@@ -18,17 +18,32 @@ def position(cookies: Iterable[bytes]) -> int:
     Args:
         cookies: values of Cookie lines.
     """
+    found = value(cookies, NAME)
+    return int(found, 16) if _VALUE.fullmatch(found) else 0
+
+
+def value(cookies: Iterable[bytes], wanted: bytes) -> bytes:
+    """What the first cookie of a name says; empty where there is none.
+
+    Args:
+        cookies: values of Cookie lines.
+        wanted: the name.
+    """
     for line in cookies:
-        if NAME not in line:
+        if wanted not in line:
             continue
         for pair in line.split(b";"):
-            name, _, value = pair.strip(b" \t").partition(b"=")
-            if name == NAME:
-                value = value.strip(b'"')
-                return int(value, 16) if _VALUE.fullmatch(value) else 0
-    return 0
+            name, _, found = pair.strip(b" \t").partition(b"=")
+            if name == wanted:
+                return found.strip(b'"')
+    return b""
 
 
 def header(txid: int, attributes: Attributes) -> bytes:
-    """The line that gives the cookie to a client."""
-    return b"Set-Cookie: %b=%016x%b\r\n" % (NAME, txid, attributes.text())
+    """The line that gives LiteFS's cookie to a client."""
+    return line(NAME, b"%016x" % txid, attributes)
+
+
+def line(name: bytes, value: bytes, attributes: Attributes) -> bytes:
+    """The line that gives a cookie to a client."""
+    return b"Set-Cookie: %b=%b%b\r\n" % (name, value, attributes.text())

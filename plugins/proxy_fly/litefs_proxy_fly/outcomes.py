@@ -52,7 +52,7 @@ class Outcomes:
 
     def __init__(self) -> None:
         self.counts = dict.fromkeys((FORWARDED, TO_PRIMARY, "replayed", "redirected", "stale", "no-primary"), 0)
-        self.counts |= dict.fromkeys(("health", "failed", REFUSED, LATE, GONE), 0)
+        self.counts |= dict.fromkeys(("diverged", "health", "failed", REFUSED, LATE, GONE), 0)
         self.waits = Durations()
         self.connections = 0
         self._durations: dict[str, Durations] = {}

@@ -7,22 +7,22 @@ import math
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeVar
 
 import trio
 
-from litefs.errors import DatabaseNotFound
 from litefs.leases import PrimaryInfo
-from litefs_proxy_fly import answers, cookies
+from litefs.store.trail import Place
+from litefs_proxy_fly import answers
 from litefs_proxy_fly.answers import Answer
 from litefs_proxy_fly.globs import Globs, path_of
 from litefs_proxy_fly.heads import Request
+from litefs_proxy_fly.positions import LOST, Positions
 
 if TYPE_CHECKING:
     from litefs.cluster.role import Role
     from litefs.config import ProxyConfig
-    from litefs.store.database import Database
     from litefs.store.store import Store
 
 log = logging.getLogger(__name__)
@@ -32,6 +32,7 @@ _INSTANCE = re.compile(rb"(?:^|[;,\s])instance=([^;,\s]+)")
 HEALTH = b"/litefs/health"
 POSITION_LIMIT = 5.0  # seconds that a read waits for the position its client has seen
 SETTLE_LIMIT = 1.0  # seconds that a hand-over waits for writes under way
+POSITION_CHECK = 0.02  # seconds between looks for what nobody tells: a database that is new, a primary that is known
 MOST_HOPS = 3  # proxies a request may pass through
 WRITABLE_CHECK = 0.02  # seconds between looks whether a primary may write again, as in the middle of a hand-over
 
@@ -73,10 +74,10 @@ WRITE_BY_READING = Forward(cookie=False, write=True)  # a GET that is always for
 class Rules:
     """Decides about requests."""
 
-    def __init__(self, config: ProxyConfig, store: Store, role: Role) -> None:
+    def __init__(self, config: ProxyConfig, store: Store, role: Role, positions: Positions) -> None:
         self._store = store
         self._role = role
-        self._name = config.db
+        self.positions = positions
         self._node = b"%016X" % store.node_id
         self._passthrough = Globs(config.passthrough)
         self._always_forward = Globs(config.always_forward)
@@ -101,8 +102,10 @@ class Rules:
         if path == HEALTH and request.method == b"GET":
             return self._health(request)
         if not self._is_write(request, path):
-            if not cookies.position(request.cookies):
+            if not self.positions.seen(request.cookies):
                 return self._say(request, "no client txid, proxying to target", PLAIN)
+            return None
+        if request.is_read and request.hops:
             return None
         return self._write(request)
 
@@ -113,13 +116,10 @@ class Rules:
         with trio.move_on_after(self.redirect_timeout):
             while (verdict := self._write(request)) is None:
                 await self._role_or_right_changes()
+            if verdict is WRITE and request.is_read:
+                return await self._lost_by_another(request) or verdict
             return verdict
         return self._say(request, "no primary available, returning 503", answers.NO_PRIMARY)
-
-    async def position(self) -> int | None:
-        """TXID of the database; None where it does not exist."""
-        db = self._store.opened(self._name) or await self._database()
-        return db.pos.txid if db is not None else None
 
     @contextmanager
     def writing(self) -> Iterator[None]:
@@ -161,13 +161,40 @@ class Rules:
         return answers.HEALTHY
 
     async def _read(self, request: Request) -> Verdict:
-        wanted = cookies.position(request.cookies)
-        db = await self._database()
-        if db is None:
-            return self._say(request, f'no database "{self._name}", proxying to target', PLAIN)
-        if await db.wait_position(wanted, POSITION_LIMIT):
-            return self._say(request, f"at txid {db.pos.txid:016x}, proxying to target", PLAIN)
-        return self._say(request, f"at txid {db.pos.txid:016x}, requires {wanted:016x}, proxy timeout", answers.STALE)
+        seen = self.positions.seen(request.cookies)
+        if seen is None:
+            return PLAIN
+        with trio.move_on_after(POSITION_LIMIT):
+            while True:
+                place, change = await self.positions.place(seen)
+                if place is Place.HERE:
+                    return await self._say_where(request, "proxying to target", PLAIN)
+                if place in LOST and (verdict := await self._lost(request)) is not None:
+                    return verdict
+                with trio.move_on_after(math.inf if place is Place.AHEAD and change is not None else POSITION_CHECK):
+                    await (trio.Event() if change is None else change).wait()
+        return await self._say_where(request, f"requires {seen}, proxy timeout", answers.STALE)
+
+    async def _lost(self, request: Request) -> Verdict | None:
+        """For a read whose client has seen what this node does not know to be in its history; None: wait.
+
+        The primary decides: a replica may lack something of the past, or be itself what is not up to date.
+        """
+        if not self._role.is_primary:
+            return self._write(request)
+        return await self._diverged(request) if self._store.writable else None
+
+    async def _lost_by_another(self, request: Request) -> Answer | None:
+        """The answer for a read that another node has sent here for that reason, if this one is of the same opinion."""
+        seen = self.positions.seen(request.cookies)
+        if seen is None or (await self.positions.place(seen))[0] not in LOST:
+            return None
+        return await self._diverged(request)
+
+    async def _diverged(self, request: Request) -> Answer:
+        """Said once: the client gets cookies of the history there is, and goes on."""
+        answer = replace(answers.DIVERGED, fields=await self.positions.cookies())
+        return await self._say_where(request, "the client's position is of another history", answer)
 
     def _write(self, request: Request) -> Verdict | None:
         """None while there is no primary, or this one may not write at the moment."""
@@ -194,14 +221,8 @@ class Rules:
         with trio.move_on_after(WRITABLE_CHECK if self._role.is_primary else math.inf):
             await self._role.wait_change()
 
-    async def _database(self) -> Database | None:
-        try:
-            return await self._store.database(self._name)
-        except DatabaseNotFound:
-            return None
-        except OSError as error:
-            log.error("proxy: %s: cannot be used: %s", self._name, error)
-            return None
+    async def _say_where(self, request: Request, why: str, verdict: V) -> V:
+        return self._say(request, f"{await self.positions.describe()}, {why}", verdict) if self._debug else verdict
 
     def _say(self, request: Request, why: str, verdict: V) -> V:
         if self._debug:

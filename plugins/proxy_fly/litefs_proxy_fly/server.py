@@ -11,7 +11,6 @@ import trio
 
 from litefs_proxy_fly import sockets
 from litefs_proxy_fly.accesslog import AccessLog
-from litefs_proxy_fly.attributes import Attributes
 from litefs_proxy_fly.client import Client, Limits
 from litefs_proxy_fly.connection import Connection
 from litefs_proxy_fly.forwarded import Forwarded
@@ -33,7 +32,6 @@ class Server:
         most: connections at a time; the others wait in the kernel until one ends.
         primaries: where requests for the primary go.
         node: this node, as one of a request's hops.
-        attributes: of the position cookie.
         forwarded: tells the application where requests are from.
         access_log: has a line for each request.
         timing: whether clients are told how long requests had to wait.
@@ -52,7 +50,6 @@ class Server:
         most: int,
         primaries: Primaries,
         node: bytes,
-        attributes: Attributes,
         forwarded: Forwarded | None,
         access_log: AccessLog | None,
         timing: bool,
@@ -67,7 +64,6 @@ class Server:
         self._accepting = trio.CancelScope()
         self.primaries = primaries
         self.node = node
-        self.attributes = attributes
         self.forwarded = forwarded
         self.access_log = access_log
         self.timing = timing

@@ -46,6 +46,7 @@ class FlyProxy:
         from litefs_proxy_fly.accesslog import AccessLog
         from litefs_proxy_fly.client import Limits
         from litefs_proxy_fly.descriptors import connections_allowed
+        from litefs_proxy_fly.positions import Positions
         from litefs_proxy_fly.primaries import Primaries
         from litefs_proxy_fly.rules import Rules
         from litefs_proxy_fly.server import Server
@@ -62,7 +63,9 @@ class FlyProxy:
         http = node.config.http
         tls = client_context(http.tls_ca, http.tls_cert, http.tls_key) if http.secure or http.tls_ca else None
         peers = Peers(node.store.node_id, token=http.auth_token, tls=tls)
-        rules = Rules(config, node.store, node.role)
+        several = isinstance(config.keys["db"], list)
+        positions = Positions(node.store, config.databases, self._attributes, several=several)
+        rules = Rules(config, node.store, node.role, positions)
         self._server = Server(
             listener,
             rules,
@@ -71,7 +74,6 @@ class FlyProxy:
             most=connections_allowed(),
             primaries=Primaries(peers, listener.getsockname()[1]),
             node=b"%016X" % node.store.node_id,
-            attributes=self._attributes,
             forwarded=self._forwarded,
             access_log=AccessLog() if config.keys["access-log"] else None,
             timing=config.keys["server-timing"],
