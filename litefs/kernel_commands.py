@@ -17,5 +17,6 @@ KERNEL_COMMANDS: tuple[CommandSpec, ...] = (
     CommandSpec("branches", "litefs.cli.branches:command", "list, export, discard what the cluster went on without"),
     CommandSpec("config", "litefs.cli.config:command", "check, show or describe litefs.yml"),
     CommandSpec("plugins", "litefs.cli.plugins:command", "list installed plugins"),
+    CommandSpec("plugin", "litefs.cli.plugin:command", "begin a plugin of your own"),
     CommandSpec("version", "litefs.cli.version:command", "print the version"),
 )

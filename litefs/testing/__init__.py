@@ -11,19 +11,32 @@ Nothing here needs pytest, and nothing in the kernel imports it.
 from litefs.testing.backup_conformance import BackupConformance
 from litefs.testing.backups import History, MemoryBackup
 from litefs.testing.conformance import LeaseConformance
+from litefs.testing.exec_conformance import ExecConformance
 from litefs.testing.fakes import FakeLease, FakeLeaser, SharedLease
-from litefs.testing.settings import backup_config, lease_config, node_info, proxy_config
+from litefs.testing.proxy_conformance import ProxyConformance
+from litefs.testing.settings import (
+    backup_config,
+    exec_commands,
+    lease_config,
+    node_info,
+    proxy_config,
+    whole_config,
+)
 
 __all__ = [
     "BackupConformance",
+    "ExecConformance",
     "FakeLease",
     "FakeLeaser",
     "History",
     "LeaseConformance",
     "MemoryBackup",
+    "ProxyConformance",
     "SharedLease",
     "backup_config",
+    "exec_commands",
     "lease_config",
     "node_info",
     "proxy_config",
+    "whole_config",
 ]

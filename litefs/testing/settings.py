@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import yaml
 
-from litefs.config import BackupConfig, LeaseConfig, ProxyConfig, loads
+from litefs.config import BackupConfig, Config, ExecCommand, LeaseConfig, ProxyConfig, loads
 from litefs.hookspecs import hookimpl
 from litefs.leases import Leaser, LeaserSpec, NodeInfo
 from litefs.plugins import BUILTIN, Plugin, Plugins
@@ -40,16 +41,24 @@ def lease_config(plugin: object, lease: dict[str, Any]) -> LeaseConfig:
 
 def backup_config(plugin: object, backup: dict[str, Any]) -> BackupConfig:
     """The `backup` section as the plugin's factory gets it; arguments and errors as for `lease_config`."""
-    plugins = Plugins([BUILTIN, Plugin("a lease", _AnyLease()), Plugin("plugin under test", plugin)])
-    text = yaml.safe_dump({"lease": {"type": "any"}, "backup": backup})
-    return loads(text, False, plugins=plugins, environment={}).backup
+    return whole_config(plugin, {"backup": backup}).backup
 
 
 def proxy_config(plugin: object, proxy: dict[str, Any]) -> ProxyConfig:
     """The `proxy` section as the plugin's factory gets it; arguments and errors as for `lease_config`."""
+    return whole_config(plugin, {"proxy": proxy}).proxy
+
+
+def exec_commands(plugin: object, entries: Sequence[dict[str, Any]]) -> tuple[ExecCommand, ...]:
+    """The `exec` section with the plugin's policies; arguments and errors as for `lease_config`."""
+    return whole_config(plugin, {"exec": list(entries)}).exec
+
+
+def whole_config(plugin: object, sections: dict[str, Any]) -> Config:
+    """A litefs.yml with these sections, and some lease; errors as for `lease_config`."""
     plugins = Plugins([BUILTIN, Plugin("a lease", _AnyLease()), Plugin("plugin under test", plugin)])
-    text = yaml.safe_dump({"lease": {"type": "any"}, "proxy": proxy})
-    return loads(text, False, plugins=plugins, environment={}).proxy
+    text = yaml.safe_dump({"lease": {"type": "any"}, **sections})
+    return loads(text, False, plugins=plugins, environment={})
 
 
 def node_info(hostname: str = "node", http_port: int = 20202) -> NodeInfo:

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
+EXAMPLE = "examples/lease_file"
 
 
 class Environment:
@@ -36,9 +37,9 @@ class Environment:
             done = self._pip("install", *words)
             assert done.returncode == 0, done.stderr
 
-    def uninstall(self, name: str) -> None:
-        """Remove a distribution."""
-        done = self._pip("uninstall", name)
+    def uninstall(self, *names: str) -> None:
+        """Remove distributions."""
+        done = self._pip("uninstall", *names)
         assert done.returncode == 0, done.stderr
 
     def run(self, command: str, *arguments: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
@@ -55,6 +56,12 @@ class Environment:
         return _run([str(self.python), "-m", "pip", verb, "-q", *yes, *arguments])
 
 
+def _unneeded(folder: str, names: list[str]) -> set[str]:
+    """What no build needs; the templates have tests that are part of the product."""
+    left_out = set() if "templates" in Path(folder).parts else {"tests", "bench", "demo", "dist", "build"}
+    return {name for name in names if name.startswith(".") or name == "__pycache__" or name in left_out}
+
+
 def _run(words: list[str]) -> subprocess.CompletedProcess[str]:
     return subprocess.run(words, capture_output=True, text=True, timeout=600, check=False)
 
@@ -68,8 +75,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
         if folder not in made:
             # A copy, so that the build neither sees nor leaves anything in the working tree.
             source = tmp_path_factory.mktemp("source") / "tree"
-            keep = shutil.ignore_patterns(".*", "__pycache__", "tests", "bench", "demo", "dist", "build")
-            shutil.copytree(ROOT / folder, source, ignore=keep, symlinks=True)
+            shutil.copytree(ROOT / folder, source, ignore=_unneeded, symlinks=True)
             out = tmp_path_factory.mktemp("wheels")
             subprocess.run(
                 [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(out)],
@@ -82,6 +88,13 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
         return made[folder]
 
     return build
+
+
+@pytest.fixture(scope="session")
+def installed(environment: Environment, wheel: Callable[[str], Path]) -> Environment:
+    """An environment with kernel, static lease, the example and pytest."""
+    environment.install(wheel("."), wheel("plugins/lease_static"), wheel(EXAMPLE), "pytest")
+    return environment
 
 
 @pytest.fixture(scope="session")
