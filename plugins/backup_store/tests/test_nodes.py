@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import sqlite3
 import subprocess
@@ -133,6 +134,13 @@ def test_the_command(node: Node, tmp_path: Path) -> None:
     node.start()
     sql(node.path("app.db"), "CREATE TABLE t (x)", "INSERT INTO t VALUES (1)")
     saved(node, tmp_path)
+    done = subprocess.run([str(COMMAND), "status", "-url", node.url], capture_output=True, text=True)
+    place = re.escape(f"file://{tmp_path}/backup")
+    assert re.search(rf"^backup by \S+ to {place}: .*, last upload \d+ s ago$", done.stdout, re.MULTILINE)
+    with urlopen(f"{node.url}/metrics", timeout=30) as response:
+        metrics = response.read().decode()
+    assert "\nlitefs_backup_active 1.0\n" in metrics
+    assert re.search(r"^litefs_backup_upload_bytes_total [1-9]", metrics, re.MULTILINE)
     assert litefs(node, "list").splitlines()[1].startswith(f"app.db    {node.pos('app.db').txid:016x}  ")
     assert "STATES EVERY" in litefs(node, "list", "-db", "app.db")
     litefs(node, "restore", "-db", "app.db", "-to", "copy.db")
