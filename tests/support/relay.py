@@ -1,10 +1,11 @@
-"""A TCP relay between a client and a server of a test, which can be cut or fall silent."""
+"""A TCP relay between a client and a server of a test, which can be cut, slow, or fall silent."""
 
 from __future__ import annotations
 
 import contextlib
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -14,10 +15,12 @@ class Relay:
 
     Attributes:
         seen: everything that clients sent so far.
+        rate: bytes a second that each connection may send, in pieces of a hundredth of that; None for no limit.
     """
 
     def __init__(self, target: int) -> None:
         self.seen = bytearray()
+        self.rate: int | None = None
         self._target = target
         self._pairs: set[tuple[socket.socket, socket.socket]] = set()
         self._lock = threading.Lock()
@@ -97,9 +100,11 @@ class Relay:
 
     def _pump(self, source: socket.socket, sink: socket.socket, copy: bytearray | None = None) -> None:
         with contextlib.suppress(OSError):
-            while piece := source.recv(1 << 16):
+            while piece := source.recv(1 << 16 if self.rate is None or copy is None else max(1, self.rate // 100)):
                 if copy is not None:
                     copy += piece
+                    if self.rate is not None:
+                        time.sleep(len(piece) / self.rate)
                 self._flowing.wait()
                 sink.sendall(piece)
         for one in (source, sink):

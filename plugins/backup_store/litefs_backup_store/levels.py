@@ -30,6 +30,7 @@ class Levels:
         merged: levels 1 and up.
         snapshot_interval: seconds between two copies of a whole database.
         snapshot_retention: seconds that such a copy is kept for; nothing before the oldest one can be restored.
+        sent_retention: seconds that files stay as nodes sent them.
     """
 
     merged: tuple[Level, ...] = (
@@ -39,3 +40,4 @@ class Levels:
     )
     snapshot_interval: float = DAY
     snapshot_retention: float = 30 * DAY
+    sent_retention: float = 60.0

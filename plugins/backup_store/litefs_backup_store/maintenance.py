@@ -11,7 +11,7 @@ import tempfile
 import time
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
-from itertools import groupby
+from itertools import groupby, takewhile
 from pathlib import Path
 
 from litefs import ltx
@@ -24,7 +24,7 @@ from litefs_backup_store.vault import Vault
 
 log = logging.getLogger(__name__)
 
-TAIL = 100
+TAIL = 200
 """Files that nodes sent, after which they are merged before their time."""
 
 ORPHAN = 3600.0
@@ -47,19 +47,30 @@ class Maintenance:
         return time.time() if self._fixed_now is None else self._fixed_now
 
     def merge_sent(self, database: str) -> bool:
-        """Level 0 to level 1, when the oldest sent file is old enough; whether nothing is left to do. Cheap if so."""
+        """Level 0 to level 1, of sent files that are old enough; whether nothing is left to do. Cheap if so."""
         sent = self._vault.head(database).sent
-        interval = self._levels.merged[0].interval
-        if not sent or (self._now() - sent[0].timestamp / 1000 < interval and len(sent) < TAIL):
+        due = self._due(sent)
+        if not due:
             return not sent
         self._vault.check_writer()
-        for run in plan.runs(sent):
-            for group in _without_big(run):
-                self._merge(database, 1, group)
-        done = {entry.key for entry in sent}
+        for run in plan.runs(due):
+            for _, group in groupby(run, key=self._bucket):
+                for part in _without_big(list(group)):
+                    self._merge(database, 1, part)
+        done = {entry.key for entry in due}
         self._vault.update(database, lambda head: head.without(done))
         self._vault.objects.delete(done)
-        return True
+        return len(due) == len(sent)
+
+    def _bucket(self, entry: Entry) -> int:
+        """Which of level 1's intervals a file ends in: no state is merged away but for a later one of the same."""
+        return int(entry.timestamp / 1000 // self._levels.merged[0].interval)
+
+    def _due(self, sent: Sequence[Entry]) -> Sequence[Entry]:
+        if len(sent) >= TAIL:
+            return sent
+        ended = (self._now() - self._levels.sent_retention) // self._levels.merged[0].interval
+        return list(takewhile(lambda entry: self._bucket(entry) < ended, sent))
 
     def run(self, database: str) -> None:
         """Everything that is due for a database."""
@@ -79,7 +90,7 @@ class Maintenance:
         copied = {entry.max_txid for entry in files if entry.level == SNAPSHOT}
         made = []
         for bucket, group in groupby(chain, key=lambda entry: int(entry.timestamp / 1000 // coarser.interval)):
-            if self._now() < (bucket + 1) * coarser.interval:
+            if self._now() < (bucket + 1) * coarser.interval + self._levels.sent_retention + finer.interval:
                 break  # more may come
             for run in plan.runs(group):
                 made += [self._merge(database, coarser.number, part) for part in _cut(run, copied)]

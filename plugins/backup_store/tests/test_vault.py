@@ -114,6 +114,8 @@ def test_levels_hold_what_they_should(writer: Writer) -> None:
     assert found[3] < 10, found
     assert found[SNAPSHOT] <= 4, found
     assert content(writer.vault) == (writer.history.pos, writer.history.pages)
+    for pos, timestamp, pages in writer.states[-50:]:  # the last minute is kept as it came
+        assert content(writer.vault, timestamp=timestamp) == (pos, pages)
     by_position = {pos: pages for pos, _, pages in writer.states}
     for ago in (5, 30, 100, 500, 1100):
         pos, timestamp, _ = writer.states[-ago]
