@@ -8,7 +8,9 @@ from litefs.store.database import Database
 
 PRIMARY = ".primary"
 LAG = ".lag"
+NAMES = (PRIMARY, LAG)
 UNKNOWN_LAG = b"+2147483647"  # eleven bytes, as the others; so there is no room for a newline
+POSITION_SIZE = 34  # bytes of a ``NAME-pos``
 MAX_LAG = 999_999_999  # ms: nine digits
 
 
@@ -29,6 +31,11 @@ class Role(Protocol):
     def lag_ms(self) -> int | None: ...
 
 
+def content(name: str, role: Role) -> bytes | None:
+    """What is in one of the files `NAMES`; None when it does not exist now."""
+    return primary_text(role) if name == PRIMARY else lag_text(role)
+
+
 def primary_text(role: Role) -> bytes | None:
     """Content of ``.primary``; None when it does not exist: here is the primary, or none is known."""
     return None if role.primary is None else role.primary.hostname.encode() + b"\n"
@@ -43,5 +50,5 @@ def lag_text(role: Role) -> bytes:
 
 
 def position_text(db: Database) -> bytes:
-    """Content of ``NAME-pos``: position and newline, 34 bytes."""
+    """Content of ``NAME-pos``: position and newline, `POSITION_SIZE` bytes."""
     return str(db.pos).encode() + b"\n"
