@@ -84,6 +84,11 @@ class Element:
         """Empty the field."""
         self._do("clear")
 
+    def link(self, text: str) -> Element:
+        """The link in it with that text. Raises BrowserError."""
+        found = self.browser.command("POST", f"element/{self.id}/element", using="link text", value=text)
+        return Element(self.browser, found[_ELEMENT])
+
     @property
     def text(self) -> str:
         """What a person reads there."""
@@ -187,8 +192,9 @@ class Browser:
         return self.command("POST", "execute/sync", script=script, args=arguments)
 
     def complaints(self) -> list[str]:
-        """What the browser has written to its console since the last call: errors of scripts, refused content, 404s."""
-        return [str(entry["message"]) for entry in self.command("POST", "se/log", type="browser")]
+        """Errors and warnings on the browser's console since the last call: of scripts, refused content, 404s."""
+        found = self.command("POST", "se/log", type="browser")
+        return [str(entry["message"]) for entry in found if entry["level"] in ("WARNING", "SEVERE")]
 
     def screenshot(self, path: Path) -> None:
         """Write a picture of the window, a PNG file."""

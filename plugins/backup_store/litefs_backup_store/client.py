@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 
@@ -78,13 +78,20 @@ class VaultClient:
         self._vault.objects.close()
 
 
-def receive(vault: Vault, name: str, read: Callable[[int], bytes]) -> Pos:
-    """Verify a file while it comes in, then store it; the new position. Runs in a worker."""
+def receive(
+    vault: Vault, name: str, read: Callable[[int], bytes], *, lock: AbstractContextManager[object] | None = None
+) -> Pos:
+    """Verify a file while it comes in, then store it; the new position. Runs in a worker.
+
+    Args:
+        lock: held while it is stored, not while it comes in.
+    """
     try:
         with tempfile.TemporaryDirectory(prefix="litefs-upload-") as scratch:
             path = Path(scratch) / "upload.ltx"
             header, trailer = verifier(path, name)(read)
-            return vault.append(name, path, header, trailer)
+            with lock or nullcontext():
+                return vault.append(name, path, header, trailer)
     except LTXError as error:
         raise DatabaseRefused(str(error)) from error
     except OSError as error:

@@ -248,12 +248,29 @@ class Vault:
             except LTXError as error:
                 raise Damaged(f'"{database}" at {chosen.pos}: {error}') from error
 
+    def keep(self, database: str) -> None:
+        """Keep the newest state for as long as copies of the whole database are kept, whatever is merged meanwhile.
+
+        Raises:
+            NoSuchState, Damaged, StorageError: it is not kept.
+        """
+        if not self.head(database, fresh=True).commit:
+            return  # there is none, or it was deleted
+        with tempfile.TemporaryDirectory(prefix="litefs-vault-") as scratch:
+            path = Path(scratch) / "copy.ltx"
+            with open(path, "wb") as target:
+                self.restore(database, target)
+            self.store(database, entries.SNAPSHOT, path)
+
     def append_state(self, database: str, *, txid: int = 0, timestamp: int = 0) -> Pos:
         """Make an earlier state the newest one, as a transaction that changes everything; the new position.
+
+        The state before it is kept, so that this can be undone.
 
         Raises:
             NoSuchState, Damaged, PositionConflict, StorageError: nothing has changed.
         """
+        self.keep(database)
         with tempfile.TemporaryDirectory(prefix="litefs-vault-") as scratch:
             old, new = Path(scratch) / "old.ltx", Path(scratch) / "new.ltx"
             with open(old, "wb+") as source, open(new, "wb") as target:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import random
+import time
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from litefs_backup_store.levels import Level, Levels
 from litefs_backup_store.maintenance import Maintenance
 from litefs_backup_store.objects import Damaged, ObjectChanged, ObjectMissing
 from litefs_backup_store.plan import NoSuchState
-from litefs_backup_store.vault import Replaced, Vault
+from litefs_backup_store.vault import DatabaseUnknown, Replaced, Vault
 
 from litefs import ltx
 from litefs.backup import PositionConflict
@@ -85,6 +86,30 @@ def levels(vault: Vault) -> dict[int, int]:
     for entry in vault.files("app.db"):
         found[entry.level] = found.get(entry.level, 0) + 1
     return found
+
+
+def test_what_was_before_a_restore_is_kept(writer: Writer, vault: Vault) -> None:
+    writer.commit(20)
+    before, first = writer.states[-1], writer.states[3]
+    pos = vault.append_state("app.db", txid=4)
+    assert content(vault) == (pos, first[2])
+    later = time.time() - writer.now + 500  # all of it is one merged file by then
+    writer.maintain(later=later)
+    assert content(vault, txid=before[0].txid) == (before[0], before[2])
+    writer.maintain(later=later + 2000)
+    assert content(vault, txid=before[0].txid) == (before[0], before[2])
+    assert content(vault) == (pos, first[2])
+
+
+def test_a_database_is_removed_with_its_past(writer: Writer, vault: Vault) -> None:
+    writer.commit(20)
+    writer.maintain(later=100)
+    writer.commit(3)
+    vault.remove("app.db")
+    assert vault.positions() == {}
+    assert list(vault.objects.list("ltx/")) == []
+    with pytest.raises(DatabaseUnknown):
+        vault.remove("app.db")
 
 
 def test_every_transaction_can_be_restored_until_it_is_merged(writer: Writer) -> None:

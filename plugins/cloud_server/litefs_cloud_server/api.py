@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import tempfile
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
 from functools import partial
 
@@ -18,9 +18,11 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import BaseRoute, Route
 
 from litefs.backup import BackupError
+from litefs.ltx import Pos
 from litefs.replication.pipes import ToThread
 from litefs_cloud_server import changes, receiving, timeline
 from litefs_cloud_server.calls import Call, Need, Server, Visit, called, visited
+from litefs_cloud_server.clusters import Cluster
 from litefs_cloud_server.errors import Refused, position
 from litefs_cloud_server.metrics import metrics
 from litefs_cloud_server.reading import as_sqlite
@@ -168,13 +170,11 @@ async def snapshot(call: Call) -> Response:
     txid = (await trio.to_thread.run_sync(call.cluster.vault.head, name)).pos.txid
     stack = AsyncExitStack()
     try:
-        source = (
-            restored(call.cluster.vault, name, **state)
-            if kind == "ltx"
-            else as_sqlite(call.cluster.vault, name, **state)
-        )
-        pieces = await stack.enter_async_context(source)
-        first = await anext(pieces, b"")  # what cannot be had is refused before the answer begins
+        if kind == "ltx":
+            found = await stack.enter_async_context(restored(call.cluster.vault, name, **state))
+        else:
+            found = (await stack.enter_async_context(as_sqlite(call.cluster.vault, name, **state))).pieces()
+        first = await anext(found, b"")  # what cannot be had is refused before the answer begins
     except BaseException:
         with trio.CancelScope(shield=True):
             await stack.aclose()
@@ -186,7 +186,7 @@ async def snapshot(call: Call) -> Response:
     async def body() -> AsyncIterator[bytes]:
         async with stack:
             yield first
-            async for piece in pieces:
+            async for piece in found:
                 yield piece
 
     return StreamingResponse(body(), media_type="application/octet-stream")
@@ -199,7 +199,7 @@ async def write(call: Call) -> Response:
     """Store a file that follows what is there."""
     name, size = call.database, 0
     with call.cluster.changing():
-        pipe = ToThread(partial(receive, call.cluster.vault, name))
+        pipe = ToThread(partial(_store, call.cluster, name))
         body = receiving.pieces(call.request)
         try:
             async for piece in body:
@@ -216,6 +216,11 @@ async def write(call: Call) -> Response:
     call.server.counters.upload_bytes[call.name] += size
     call.cluster.caretaker.touched(name)
     return Response(headers={"Litefs-Hwm": f"{pos.txid:016x}"})
+
+
+def _store(cluster: Cluster, name: str, read: Callable[[int], bytes]) -> Pos:
+    """Verify a file while it comes in, then store it; the new position. Runs in a worker."""
+    return receive(cluster.vault, name, read, lock=cluster.lock(name))
 
 
 async def _drain(body: AsyncIterator[bytes]) -> None:

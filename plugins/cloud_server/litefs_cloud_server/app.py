@@ -1,4 +1,4 @@
-"""The application: the API."""
+"""The application: the API, and the web page."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ from starlette.applications import Starlette
 
 from litefs_cloud_server import api
 from litefs_cloud_server.calls import Server
+from litefs_cloud_server.web.pages import Web
 
 
 def build(server: Server) -> Starlette:
     """All routes."""
-    return Starlette(routes=api.routes(server))
+    return Starlette(routes=[*api.routes(server), *Web(server).routes()])

@@ -13,7 +13,6 @@ from typing import BinaryIO
 import trio
 from litefs_backup_store.vault import Vault
 
-from litefs.backup import PositionConflict
 from litefs.ltx import Pos
 from litefs_cloud_server.calls import Call, Server
 from litefs_cloud_server.clusters import Cluster
@@ -21,9 +20,6 @@ from litefs_cloud_server.errors import Refused
 from litefs_cloud_server.sqlitefile import as_transaction
 
 log = logging.getLogger(__name__)
-
-TRIES = 5
-"""Times that a change is tried when a node is faster."""
 
 PATIENCE = 30.0
 """Seconds for what is under way to end before a cluster is deleted."""
@@ -55,6 +51,7 @@ async def put(call: Call, database: str, file: BinaryIO) -> Pos:
 
 
 def _put(vault: Vault, database: str, source: int) -> Pos:
+    vault.keep(database)
     now = vault.head(database, fresh=True)
     with tempfile.TemporaryDirectory(prefix="litefs-upload-") as scratch:
         path = Path(scratch) / "upload.ltx"
@@ -64,14 +61,13 @@ def _put(vault: Vault, database: str, source: int) -> Pos:
 
 
 async def _append(cluster: Cluster, database: str, change: Callable[[], Pos]) -> Pos:
+    def locked() -> Pos:
+        with cluster.lock(database):
+            return change()
+
     with cluster.changing(), trio.CancelScope(shield=True):  # the client's patience does not matter
-        for attempt in range(TRIES):
-            try:
-                pos = await trio.to_thread.run_sync(change)
-                break
-            except PositionConflict:
-                if attempt == TRIES - 1:
-                    raise
+        pos = await trio.to_thread.run_sync(locked)
+    cluster.restored[database] = pos.txid, time.time()
     cluster.caretaker.touched(database)
     return pos
 
@@ -81,6 +77,7 @@ async def remove_database(name: str, cluster: Cluster, database: str) -> None:
     with cluster.changing(), trio.CancelScope(shield=True):
         await trio.to_thread.run_sync(cluster.vault.remove, database)
     cluster.fetched.pop(database, None)
+    cluster.restored.pop(database, None)
     log.warning('%s: "%s" was deleted with all of its past', name, database)
 
 

@@ -44,6 +44,7 @@ class Cluster:
     Attributes:
         heard: when a node of the cluster asked for something last, seconds since the epoch.
         fetched: by database: the transaction up to which a node fetched it last, and when, seconds since the epoch.
+        restored: by database: the transaction that was put there last by a person, and when.
     """
 
     def __init__(self, vault: Vault, caretaker: Caretaker, *, now: Callable[[], float] = time.monotonic) -> None:
@@ -54,6 +55,8 @@ class Cluster:
         self._heard = now()  # from the cluster of that id; as far as we know, just before we came
         self.heard: float | None = None
         self.fetched: dict[str, tuple[int, float]] = {}
+        self.restored: dict[str, tuple[int, float]] = {}
+        self._locks: dict[str, threading.Lock] = {}
         self._gone = False
         self._changes = 0
 
@@ -72,6 +75,10 @@ class Cluster:
                 raise OtherCluster(self.cluster_id)
             self._pass_on(given)
         self._heard, self.heard = self._now(), time.time()
+
+    def lock(self, database: str) -> threading.Lock:
+        """Held by whoever adds to a database: a restore must not lose the race against nodes that upload on and on."""
+        return self._locks.setdefault(database, threading.Lock())
 
     @contextmanager
     def changing(self) -> Iterator[None]:
