@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 
 import trio
@@ -33,6 +33,7 @@ class Role:
         conform: waits until no command of this node runs that should not, the role being what it is; set by the node.
         yielders: asked, too, before the role is given away: each waits until work that it began as the primary is done,
             for a time of its own choice.
+        others: the other nodes of the cluster, as far as this one has heard of them; set by the node.
         announced: further keys of ``GET /status``, which parts of this node set; a function is asked for its value.
         last_heartbeat_ms: clock of the primary up to which everything has been applied, ms since the epoch; None
             before the first heartbeat and after this node was primary.
@@ -47,6 +48,7 @@ class Role:
         self.primary: PrimaryInfo | None = None
         self.ready = trio.Event()
         self.yielders: list[Callable[[], Awaitable[None]]] = []
+        self.others: Callable[[], Sequence[PrimaryInfo]] = tuple
         self.announced: dict[str, object] = {}
         self.synced = trio.Event()
         self.last_heartbeat_ms: int | None = None

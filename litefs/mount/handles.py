@@ -174,7 +174,7 @@ class WALHandle(FileHandle):
             self._db.appended(written)
             return written
         if not self._db.writable:
-            raise NOT_PRIMARY
+            raise self._db.store.refusal(errno.EACCES)
         await wal.before_write(offset, data)
         self._db.counters.wal_writes += 1
         if offset == 0:
@@ -204,7 +204,7 @@ class WALHandle(FileHandle):
         """
         doubtful = self._db.publisher.in_doubt
         if doubtful is not None and doubtful.state.pos == self._committed and not self._db.writable:
-            raise NOT_PRIMARY
+            raise self._db.store.refusal(errno.EACCES)
 
     async def truncate(self, size: int) -> None:
         if self.alive:
@@ -249,7 +249,7 @@ class JournalHandle(FileHandle):
         if journal.zeroes_header(offset, data):
             await journal.finalise()
         elif not self._db.writable:
-            raise NOT_PRIMARY
+            raise self._db.store.refusal(errno.EACCES)
         self._db.counters.journal_writes += 1
         written = await super().write(offset, data)
         if offset == 0:

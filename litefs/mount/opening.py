@@ -101,7 +101,7 @@ class Opener:
         if not may_write and kind not in (Kind.DATABASE, Kind.WAL, Kind.SHM):
             known = self._store.opened(db_name)
             if kind is not Kind.JOURNAL or known is None or not known.writable:
-                raise NOT_PRIMARY
+                raise self._store.refusal(errno.EACCES)
         if kind is Kind.SUPER:
             _touch(self._store.super_dir / name)
             return
@@ -127,7 +127,7 @@ class Opener:
         db_name, kind = split(name)
         known = self._store.opened(db_name)
         if not own and not (self._store.writable or (known and known.writable)) and kind is not Kind.SHM:
-            raise NOT_PRIMARY
+            raise self._store.refusal(errno.EACCES)
         handle = await self._open(name, os.O_RDWR, own)
         try:
             if kind is Kind.WAL and isinstance(handle, FileHandle):

@@ -244,7 +244,7 @@ class Operations(pyfuse3.Operations):
         if own:
             db.remove_files()
         elif not self._store.writable:
-            raise NOT_PRIMARY
+            raise self._store.refusal(errno.EACCES)
         else:
             await db.drop()
         for kind in (Kind.JOURNAL, Kind.WAL, Kind.SHM):

@@ -68,6 +68,7 @@ class Network:
         members = Members(store.data_dir / "members.json", lambda: self.machine.introduction)
         streams.joined = lambda member: members.learn([member])
         members.changed = lambda: streams.announce(members.announcement())
+        role.others = lambda: [PrimaryInfo(other.hostname, other.advertise_url) for other in members.others]
         terms = Terms(store.data_dir, lambda: store.cluster_id)
         client = ReplicationClient(
             store,

@@ -224,7 +224,7 @@ class Database:
         if self.unfinished is not None:
             raise OSError(errno.EIO, "an earlier transaction from elsewhere is not applied completely yet")
         if not self.writable:
-            raise OSError(errno.EROFS, "this node is not the primary")
+            raise self.store.refusal(errno.EROFS)
         if self.halt is not None:
             raise OSError(errno.EBUSY, "another node holds the halt lock")
 

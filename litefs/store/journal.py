@@ -181,7 +181,9 @@ class Journal:
         db = self._db
         capture = db.store.capture_unjournaled
         if not db.writable:
-            raise OSError(errno.EROFS, f"{db.name}: this node is not the primary")
+            text = f"{db.name}: this node is not the primary"
+            # With a WAL it is only the checkpoint of one who leaves.
+            raise db.store.refusal(errno.EROFS, text) if db.wal.end == 0 else OSError(errno.EROFS, text)
         if db.wal.end > 0:
             self._check_checkpoint(offset, data)
             return False
@@ -219,7 +221,7 @@ class Journal:
         for i, pgno in enumerate(pages):
             page = data[i * page_size : (i + 1) * page_size]
             if ltx.page_checksum(pgno, page) != self._db.table.get(pgno):
-                raise OSError(errno.EROFS, f"{self._db.name}: this node is not the primary")
+                raise self._db.store.refusal(errno.EROFS, f"{self._db.name}: this node is not the primary")
 
     # ------------------------------------------------------------------------------- written without a journal
 

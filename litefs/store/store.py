@@ -88,6 +88,7 @@ class Store:
         self.node_id = node_id or secrets.randbits(63) | 1
         self.compress = compress
         self.capture_unjournaled = capture_unjournaled
+        self.refused = 0  # writes of applications that were refused, as this node may not write
         self._writable = False
         self._writable_until = math.inf
         self.gate = Gate()
@@ -260,6 +261,11 @@ class Store:
     def writable(self) -> bool:
         """Whether this node may commit: it is the primary, and the time of its lease has not run out."""
         return self._writable and (self._writable_until == math.inf or clock() < self._writable_until)
+
+    def refusal(self, number: int, text: str = "this node is not the primary") -> OSError:
+        """The error for an application that tries to write here; the proxy wants to know that there was one."""
+        self.refused += 1
+        return OSError(number, text)
 
     def set_writable(self, value: bool, *, until: float = math.inf) -> None:
         """Say whether this node may commit. Taking it away refuses every commit from this moment on.

@@ -42,16 +42,16 @@ class Application(BaseHTTPRequestHandler):
         with closing(sqlite3.connect(self.path_of_database, timeout=10, isolation_level=None)) as db:
             return str(db.execute(statement).fetchall()[0][0])
 
-    def _say(self, text: str) -> None:
-        self.send_response(200)
+    def _say(self, text: str, status: int = 200) -> None:
+        self.send_response(status)
         self.send_header("Content-Length", str(len(text)))
         self.end_headers()
         self.wfile.write(text.encode())
 
 
 @contextmanager
-def application(node: Node, port: int) -> Iterator[None]:
-    handler = type("Application", (Application,), {"path_of_database": node.path("db")})
+def application(node: Node, port: int, kind: type[Application] = Application) -> Iterator[None]:
+    handler = type("Application", (kind,), {"path_of_database": node.path("db")})
     server = ThreadingHTTPServer(("127.0.0.1", port), handler)
     server.daemon_threads = True  # the proxy keeps its connections
     thread = threading.Thread(target=server.serve_forever, args=(0.05,))

@@ -48,6 +48,7 @@ class FakeStore:
 
     def __init__(self) -> None:
         self.writable = True
+        self.refused = 0
         self.node_id = 1
         self.databases: dict[str, FakeDatabase] = {}
 

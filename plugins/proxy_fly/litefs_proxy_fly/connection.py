@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from time import monotonic
 from typing import TYPE_CHECKING
 
 import trio
 
+from litefs.ltx import Pos
 from litefs_proxy_fly import answers, bodies
 from litefs_proxy_fly.account import Account
 from litefs_proxy_fly.answers import Answer
 from litefs_proxy_fly.bodies import BadBody
 from litefs_proxy_fly.client import DRAIN_MOST, Client, ClientGone, Phase
-from litefs_proxy_fly.exchange import Exchange, Replay
+from litefs_proxy_fly.exchange import Exchange, Extra, Replay
 from litefs_proxy_fly.forwarded import Forwarded, Origin
 from litefs_proxy_fly.heads import BadRequest, BadResponse, Request, Response
-from litefs_proxy_fly.outcomes import FORWARDED, GONE, LATE, OUTCOMES, REFUSED, TO_PRIMARY
+from litefs_proxy_fly.outcomes import FORWARDED, GONE, LATE, OUTCOMES, REFUSED, TO_NODE, TO_PRIMARY
+from litefs_proxy_fly.replays import Elsewhere
 from litefs_proxy_fly.rules import Forward, Rules, ToPrimary, Verdict
 from litefs_proxy_fly.upstream import Lost, Pool, Unreachable, UpstreamError
 
@@ -198,48 +201,77 @@ class Connection:
         exchange.head = request.head
         if verdict.cookie:
             exchange.extra = self._position_cookie
-        exchange.replays = lambda value: self._rules.replays(value) is not None
+        elif verdict.read and self._rules.replays.notices:
+            exchange.extra = self._cookie_if_moved(self._rules.positions.now())
+        if not exchange.replayed:
+            exchange.watch = self._rules.replays.watch(request, read=verdict.read)
         try:
             if not verdict.write:
                 return await exchange.run(self._pool)
             with self._rules.writing():
                 return await exchange.run(self._pool)
         except Replay as replay:
-            exchange.replays = lambda value: False
-            elsewhere = self._rules.replays(replay.instance)
-            if elsewhere is None:
-                return await self._say(request, answers.NO_PRIMARY)
-            return await self._to_primary(exchange, request, elsewhere)
+            return await self._replay(exchange, request, replay.elsewhere)
 
     async def _position_cookie(self, response: Response) -> bytes:
         """Made when the response is there: the application has done its work by now."""
         return await self._rules.positions.cookies()
 
-    async def _to_primary(self, exchange: Exchange, request: Request, verdict: ToPrimary) -> bool:
+    def _cookie_if_moved(self, before: Sequence[Pos | None]) -> Extra:
+        """For a read that may have written."""
+
+        async def cookie(response: Response) -> bytes:
+            positions = self._rules.positions
+            return await positions.cookies() if positions.now() != before else b""
+
+        return cookie
+
+    async def _replay(self, exchange: Exchange, request: Request, elsewhere: Elsewhere) -> bool:
+        """Have another node do what the application here has not done.  Once: its answer is the client's."""
+        exchange.watch, exchange.extra, exchange.replayed = None, None, True
+        if elsewhere.node is not None:
+            self._now(TO_NODE)
+            exchange.head = request.head_from(self._server.node, replayed=True, source=elsewhere.source)
+            return await exchange.run(await self._server.primaries.of(elsewhere.node).pool())
+        verdict = await self._rules.as_write(request)
+        if isinstance(verdict, Answer):
+            return await self._say(request, verdict)
+        if isinstance(verdict, Forward):
+            return await self._to_application(exchange, request, verdict)
+        return await self._to_primary(exchange, request, verdict, elsewhere.source)
+
+    async def _to_primary(
+        self, exchange: Exchange, request: Request, verdict: ToPrimary, source: bytes = b""
+    ) -> bool:  # fmt: skip
         """Send it there; when nothing could be sent, to whoever is primary by then."""
         self._now(TO_PRIMARY)
-        primaries, give_up = self._server.primaries, monotonic() + self._rules.redirect_timeout
-        exchange.head = request.head_from(self._server.node)
+        give_up = monotonic() + self._rules.redirect_timeout
+        exchange.head = request.head_from(self._server.node, source=source)
         while True:
+            neighbour = self._server.primaries.of(verdict.primary)
             try:
                 if verdict.redirect:
-                    return await self._answer(request, answers.redirect(await primaries.url(verdict.primary), request))
-                return await exchange.run(await primaries.pool(verdict.primary))
+                    return await self._redirect(exchange, request, await neighbour.url())
+                return await exchange.run(await neighbour.pool())
             except UpstreamError as error:
                 unheard = isinstance(error, Unreachable) or (isinstance(error, Lost) and error.unheard)
                 if self._client.started or not unheard:
                     raise
-                primaries.forget()
+                neighbour.forget()
                 if monotonic() >= give_up:
                     log.warning("proxy: %s", error)
                     return await self._say(request, answers.NO_PRIMARY)
             await trio.sleep(AGAIN)
-            now = await self._decide(request)
+            now = await (self._rules.as_write(request) if exchange.replayed else self._decide(request))
             if isinstance(now, Answer):
                 return await self._say(request, now)
             if isinstance(now, Forward):
                 return await self._to_application(exchange, request, now)
             verdict = now
+
+    async def _redirect(self, exchange: Exchange, request: Request, url: str) -> bool:
+        answer = answers.redirect(url, request)
+        return await (self._say(request, answer) if exchange.replayed else self._answer(request, answer))
 
     async def _decide(self, request: Request) -> Verdict:
         return self._rules.now(request) or await self._wait(request)

@@ -20,6 +20,7 @@ from litefs_proxy_fly.heads import (
     Response,
     parse_response,
 )
+from litefs_proxy_fly.replays import Elsewhere, Watch
 from litefs_proxy_fly.tunnel import tunnel
 from litefs_proxy_fly.upstream import Lost, Pool, Upstream
 
@@ -31,11 +32,11 @@ Extra = Callable[[Response], Awaitable[bytes]]
 
 
 class Replay(Exception):
-    """The application wants another node to have the request; ``instance`` is how it names that."""
+    """Another node is to have the request."""
 
-    def __init__(self, instance: bytes) -> None:
-        super().__init__(instance)
-        self.instance = instance
+    def __init__(self, elsewhere: Elsewhere) -> None:
+        super().__init__(elsewhere)
+        self.elsewhere = elsewhere
 
 
 class Exchange:
@@ -52,7 +53,8 @@ class Exchange:
         fields: further header lines for the client.
         extra: makes more of them, once the response's head is there.
         keep: bytes of the body that are kept, so that the request can be sent once more.
-        replays: whether a Fly-Replay of the application is obeyed here, given its value.
+        watch: looks at each response whose request can be sent once more.
+        replayed: whether another node gets the request after the application here has had it.
     """
 
     def __init__(self, client: Client, request: Request, account: Account, *, keep_alive: bool) -> None:
@@ -63,7 +65,8 @@ class Exchange:
         self.head = request.head
         self.fields = b""
         self.extra: Extra | None = None
-        self.replays: Callable[[bytes], bool] = lambda value: False
+        self.watch: Watch | None = None
+        self.replayed = False
         self.keep = 0
         self._ran = False
         self._record: bytearray | None = bytearray()  # of the body, as it was sent; None when that was too much
@@ -174,8 +177,8 @@ class Exchange:
     async def _download(self, upstream: Upstream) -> bool:
         response, data = await self._response_head(upstream)
         self._account.status, self._account.answered = response.status, monotonic()
-        if response.replay and self._record is not None and self.replays(response.replay):
-            raise Replay(response.replay)
+        if self.watch is not None and self._record is not None and (elsewhere := self.watch(response)) is not None:
+            raise Replay(elsewhere)
         extra = self.fields if self.extra is None else self.fields + await self.extra(response)
         if response.status == 101:
             return await self._change_protocol(upstream, response, extra, data)

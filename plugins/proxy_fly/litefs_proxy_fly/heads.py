@@ -13,6 +13,7 @@ from collections.abc import Collection, Sequence
 MAX_REQUEST_HEAD = 64 << 10  # bytes
 MAX_RESPONSE_HEAD = 256 << 10
 HOPS = b"Litefs-Proxy-Hops"
+REPLAYED = b";replay"  # after a hop: the application there wants the next node to have the request
 HEAD_END = b"\r\n\r\n"
 
 CHUNKED = -1  # as a length: the body says itself where it ends
@@ -41,6 +42,7 @@ _WITHOUT_HOP_AND_CODING = re.compile(rb"\r\n(?i:connection|keep-alive|proxy-conn
 _WITHOUT_LENGTH = re.compile(rb"\r\n(?i:content-length):[^\r]*")
 _WITHOUT_UPGRADE = re.compile(rb"\r\n(?i:upgrade):[^\r]*")
 _WITHOUT_HOPS = re.compile(rb"\r\n(?i:litefs-proxy-hops):[^\r]*")
+_WITHOUT_SOURCE = re.compile(rb"\r\n(?i:fly-replay-src):[^\r]*")
 _WITHOUT_HOST = re.compile(rb"\r\n(?i:host):[^\r]*")
 _HOPELESS = re.compile(rb"(?<!\r)\n|\r(?!\n)(?!\Z)|[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 _LENGTH = re.compile(rb"[0-9]{1,18}")
@@ -75,7 +77,7 @@ class Request:
         upgrade: protocols that the client offers to change to, if they may be passed on.
         cookies: values of all Cookie lines.
         host: value of the Host line.
-        hops: nodes whose proxies have passed the request on to the primary.
+        hops: nodes whose proxies have passed the request on.
         head: what the application gets to see.
     """
 
@@ -93,9 +95,27 @@ class Request:
         self.method = method
         self.target = target
 
-    def head_from(self, node: bytes) -> bytes:
-        """What the next proxy gets to see, this node being one of its hops."""
-        return _add(self.head, HOPS + b": " + b", ".join([*self.hops, node]))
+    def head_from(self, node: bytes, *, replayed: bool = False, source: bytes = b"") -> bytes:
+        """What the next proxy gets to see, this node being one of its hops.
+
+        Args:
+            replayed: whether it is to treat the request as if it came from a client; else it is for the primary.
+            source: of ``Fly-Replay-Src``; empty for what the client sent.
+        """
+        head = _WITHOUT_SOURCE.sub(b"", self.head) if source else self.head
+        if source:
+            head = _add(head, b"Fly-Replay-Src: " + source)
+        return _add(head, HOPS + b": " + b", ".join([*self.hops, node + REPLAYED if replayed else node]))
+
+    @property
+    def for_primary(self) -> bool:
+        """Whether another node's proxy has sent it here as to the primary."""
+        return bool(self.hops) and not self.replayed
+
+    @property
+    def replayed(self) -> bool:
+        """Whether another node's application has sent it here."""
+        return bool(self.hops) and self.hops[-1].endswith(REPLAYED)
 
     @property
     def is_read(self) -> bool:

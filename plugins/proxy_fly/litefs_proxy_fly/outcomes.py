@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from prometheus_client.metrics_core import Metric
 
-FORWARDED, TO_PRIMARY, REFUSED, LATE, GONE = "forwarded", "to-primary", "refused", "late", "gone"
+FORWARDED, TO_PRIMARY, TO_NODE, REFUSED, LATE, GONE = "forwarded", "to-primary", "to-node", "refused", "late", "gone"
 BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)  # seconds
 
 
@@ -51,7 +51,9 @@ class Outcomes:
     """
 
     def __init__(self) -> None:
-        self.counts = dict.fromkeys((FORWARDED, TO_PRIMARY, "replayed", "redirected", "stale", "no-primary"), 0)
+        self.counts = dict.fromkeys(
+            (FORWARDED, TO_PRIMARY, TO_NODE, "replayed", "redirected", "stale", "no-primary"), 0
+        )
         self.counts |= dict.fromkeys(("diverged", "health", "failed", REFUSED, LATE, GONE), 0)
         self.waits = Durations()
         self.connections = 0

@@ -109,6 +109,11 @@ class Positions:
                 return place, moved if place is Place.AHEAD else replaced
         return Place.HERE, None
 
+    def now(self) -> list[Pos | None]:
+        """Where the databases that were used so far are."""
+        found = map(self._store.opened, self._names)
+        return [db.pos if db is not None else None for db in found]
+
     async def describe(self) -> str:
         """Where the first database is, for the log."""
         db = await self._database(self._names[0])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import math
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -19,6 +18,7 @@ from litefs_proxy_fly.answers import Answer
 from litefs_proxy_fly.globs import Globs, path_of
 from litefs_proxy_fly.heads import Request
 from litefs_proxy_fly.positions import LOST, Positions
+from litefs_proxy_fly.replays import MOST_HOPS, Replays
 
 if TYPE_CHECKING:
     from litefs.cluster.role import Role
@@ -27,13 +27,10 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_INSTANCE = re.compile(rb"(?:^|[;,\s])instance=([^;,\s]+)")
-
 HEALTH = b"/litefs/health"
 POSITION_LIMIT = 5.0  # seconds that a read waits for the position its client has seen
 SETTLE_LIMIT = 1.0  # seconds that a hand-over waits for writes under way
 POSITION_CHECK = 0.02  # seconds between looks for what nobody tells: a database that is new, a primary that is known
-MOST_HOPS = 3  # proxies a request may pass through
 WRITABLE_CHECK = 0.02  # seconds between looks whether a primary may write again, as in the middle of a hand-over
 
 
@@ -44,10 +41,12 @@ class Forward:
     Args:
         cookie: whether the client is told the position afterwards.
         write: whether it is here because this node is the primary.
+        read: whether it is here because it only reads, as far as its method says.
     """
 
     cookie: bool
     write: bool = False
+    read: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +66,8 @@ Verdict = Forward | Answer | ToPrimary
 V = TypeVar("V", Forward, Answer, ToPrimary)
 
 PLAIN = Forward(cookie=False)
+READ = Forward(cookie=False, read=True)
+REPLAYED_READ = Forward(cookie=True, read=True)
 WRITE = Forward(cookie=True, write=True)
 WRITE_BY_READING = Forward(cookie=False, write=True)  # a GET that is always forwarded; as LiteFS has it, no cookie
 
@@ -78,6 +79,7 @@ class Rules:
         self._store = store
         self._role = role
         self.positions = positions
+        self.replays = Replays(config, store, role)
         self._node = b"%016X" % store.node_id
         self._passthrough = Globs(config.passthrough)
         self._always_forward = Globs(config.always_forward)
@@ -103,9 +105,9 @@ class Rules:
             return self._health(request)
         if not self._is_write(request, path):
             if not self.positions.seen(request.cookies):
-                return self._say(request, "no client txid, proxying to target", PLAIN)
+                return self._say(request, "no client txid, proxying to target", _read(request))
             return None
-        if request.is_read and request.hops:
+        if request.is_read and request.for_primary:
             return None
         return self._write(request)
 
@@ -113,11 +115,20 @@ class Rules:
         """The decision about a request for which there was none yet."""
         if not self._is_write(request, path_of(request.target)):
             return await self._read(request)
+        verdict = await self._wait_to_write(request)
+        if verdict is WRITE and request.is_read:
+            return await self._lost_by_another(request) or verdict
+        return verdict
+
+    async def as_write(self, request: Request) -> Verdict:
+        """The decision about a request that turned out to be one for the primary."""
+        verdict = await self._wait_to_write(request)
+        return WRITE if isinstance(verdict, Forward) else verdict
+
+    async def _wait_to_write(self, request: Request) -> Verdict:
         with trio.move_on_after(self.redirect_timeout):
             while (verdict := self._write(request)) is None:
                 await self._role_or_right_changes()
-            if verdict is WRITE and request.is_read:
-                return await self._lost_by_another(request) or verdict
             return verdict
         return self._say(request, "no primary available, returning 503", answers.NO_PRIMARY)
 
@@ -139,19 +150,11 @@ class Rules:
             while self._writing:
                 await self._written.wait()
 
-    def replays(self, value: bytes) -> ToPrimary | None:
-        """Where a Fly-Replay of the application leads, if that is ours to do: to the primary, elsewhere than on Fly."""
-        primary = self._role.primary
-        instance = _INSTANCE.search(value)
-        if self._redirect != "forward" or primary is None or instance is None:
-            return None
-        return ToPrimary(primary) if instance[1] == primary.hostname.encode() else None
-
     # --------------------------------------------------------------------------------------------------------- kinds
 
     def _is_write(self, request: Request, path: bytes) -> bool:
-        """What another node has sent here is for the primary, whatever its method."""
-        if not request.is_read or request.hops or self._always_forward.match(path):
+        """What another node's proxy has sent here is for the primary, whatever its method."""
+        if not request.is_read or request.for_primary or self._always_forward.match(path):
             return True
         return self._sockets_to_primary and bool(request.upgrade)
 
@@ -163,12 +166,12 @@ class Rules:
     async def _read(self, request: Request) -> Verdict:
         seen = self.positions.seen(request.cookies)
         if seen is None:
-            return PLAIN
+            return _read(request)
         with trio.move_on_after(POSITION_LIMIT):
             while True:
                 place, change = await self.positions.place(seen)
                 if place is Place.HERE:
-                    return await self._say_where(request, "proxying to target", PLAIN)
+                    return await self._say_where(request, "proxying to target", _read(request))
                 if place in LOST and (verdict := await self._lost(request)) is not None:
                     return verdict
                 with trio.move_on_after(math.inf if place is Place.AHEAD and change is not None else POSITION_CHECK):
@@ -202,7 +205,7 @@ class Rules:
         if role.is_primary:
             if not self._store.writable or role.is_yielding:
                 return None
-            forward = WRITE_BY_READING if request.is_read and not request.hops else WRITE
+            forward = WRITE_BY_READING if request.is_read and not request.for_primary else WRITE
             return self._say(request, "node is primary, proxying to target", forward)
         primary = role.primary
         if primary is None or not (primary.hostname.isprintable() and primary.hostname.isascii()):
@@ -228,3 +231,7 @@ class Rules:
         if self._debug:
             log.info("proxy: %s %s: %s", request.method.decode(), request.target.decode(errors="replace"), why)
         return verdict
+
+
+def _read(request: Request) -> Forward:
+    return REPLAYED_READ if request.replayed else READ
