@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from litefs.extensions import BackupSpec, CommandSpec
@@ -13,6 +14,8 @@ if TYPE_CHECKING:
     from litefs.backup import BackupService
     from litefs.config import BackupConfig
     from litefs.leases import NodeInfo
+    from litefs_backup_store.vault import Vault
+    from litefs_backup_store.verifier import Verifier
 
 SCHEMA: dict[str, Any] = {"type": "object", "additionalProperties": False, "properties": settings.PROPERTIES}
 
@@ -29,9 +32,18 @@ def make_service(config: BackupConfig, node: NodeInfo) -> BackupService:
         from litefs_backup_store.vault import Vault
 
         vault = Vault(open_objects(config), writer=node.hostname)
-        return VaultClient(vault, settings.levels(config.section))
+        return VaultClient(vault, settings.levels(config.section), make_verifier(config, vault))
 
     return BackupService(make_client, on_mismatch=config.on_mismatch)
+
+
+def make_verifier(config: BackupConfig, vault: Vault) -> Verifier | None:
+    """What reads everything at times, where ``verify-interval`` asks for it."""
+    from litefs_backup_store.verifier import Verifier
+    from litefs_backup_store.verifying import verify_apart
+
+    interval = float(config.section["verify-interval"])
+    return Verifier(vault.objects, partial(verify_apart, config), interval) if interval else None
 
 
 @hookimpl

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import trio
 
-from litefs.backup import BackupError, DatabaseRefused
+from litefs.backup import BackupError, DatabaseRefused, Verification
 from litefs.errors import LTXError
 from litefs.ltx import Pos
 from litefs.replication.incoming import verifier
@@ -19,16 +19,22 @@ from litefs_backup_store.caretaker import Caretaker
 from litefs_backup_store.levels import Levels
 from litefs_backup_store.objects import Damaged, ObjectMissing
 from litefs_backup_store.vault import Vault
+from litefs_backup_store.verifier import Verifier
 
 LIMIT = 24 * 3600.0
 """Seconds for a snapshot to be read."""
 
 
 class VaultClient:
-    """A `litefs.backup.BackupClient`: becomes the vault's writer with its first look, and looks after it."""
+    """A `litefs.backup.BackupClient`: becomes the vault's writer with its first look, and looks after it.
 
-    def __init__(self, vault: Vault, levels: Levels | None = None) -> None:
+    Args:
+        verifier: reads everything at times, if that is wanted.
+    """
+
+    def __init__(self, vault: Vault, levels: Levels | None = None, verifier: Verifier | None = None) -> None:
         self._vault = vault
+        self._verifier = verifier
         self._caretaker = Caretaker(vault, levels or Levels())
         self._claimed = False
 
@@ -37,12 +43,19 @@ class VaultClient:
         """Where the vault is."""
         return self._vault.objects.url
 
+    @property
+    def verification(self) -> Verification | None:
+        """What came of reading everything the last time."""
+        return self._verifier.last if self._verifier is not None else None
+
     async def positions(self) -> dict[str, Pos]:
         """Where every database stands."""
         found = await trio.to_thread.run_sync(self._positions)
         if not self._claimed:
             self._claimed = True
             self._caretaker.start(found)
+            if self._verifier is not None:
+                self._verifier.start()
         return found
 
     def _positions(self) -> dict[str, Pos]:
@@ -75,6 +88,8 @@ class VaultClient:
     async def aclose(self) -> None:
         """Stop looking after the vault."""
         self._caretaker.close()
+        if self._verifier is not None:
+            self._verifier.close()
         self._vault.objects.close()
 
 

@@ -55,10 +55,10 @@ def make(entries: Iterable[Entry], *, pos: Pos | None = None, txid: int = 0, tim
     if pos is not None:
         if pos not in ways:
             raise NoSuchState(f"the files that are kept do not lead to position {pos}")
-        return Plan(_way(ways, pos))
+        return Plan(way(ways, pos))
     if not ways:
         raise NoSuchState("nothing is kept of that time" if timestamp else "nothing is kept of that transaction")
-    return Plan(_way(ways, max(ways)))
+    return Plan(way(ways, max(ways)))
 
 
 def reachable(entries: Iterable[Entry]) -> dict[Pos, Entry]:
@@ -77,7 +77,8 @@ def reachable(entries: Iterable[Entry]) -> dict[Pos, Entry]:
     return ways
 
 
-def _way(ways: dict[Pos, Entry], to: Pos) -> tuple[Entry, ...]:
+def way(ways: dict[Pos, Entry], to: Pos) -> tuple[Entry, ...]:
+    """The files that lead to a position, given what `reachable` has found."""
     found = [ways[to]]
     while found[-1].min_txid != 1:
         found.append(ways[found[-1].before])

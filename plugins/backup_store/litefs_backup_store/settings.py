@@ -33,6 +33,12 @@ PROPERTIES: dict[str, Any] = {
         **DURATION,
         "default": "1h",
     },
+    "verify-interval": {
+        "description": "How often the primary reads the whole backup and restores every level of it to scratch, in a "
+        "process of low priority; what comes of it is in the log, in metrics and in the status. Zero: never.",
+        **DURATION,
+        "default": "0s",
+    },
     "snapshot-interval": {
         "description": "How often a copy of the whole database is stored, if it has changed.",
         **DURATION,
