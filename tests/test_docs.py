@@ -16,7 +16,7 @@ from litefs.plugins import BUILTIN, Plugins, load
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted(
-    [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("plugins/*/*.md"), *ROOT.glob("examples/*/*.md")]
+    [page for pattern in ("*.md", "docs/*.md", "plugins/*/*.md", "examples/**/*.md") for page in ROOT.glob(pattern)]
 )
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)

@@ -22,18 +22,6 @@ WRITER = Path(__file__).with_name("writer.py")
 LEASE = {"ttl": "1s", "skew": "200ms"}
 
 
-def installed(directory: Path) -> Path:
-    """A folder for PYTHONPATH in which the example is as good as installed."""
-    folder = directory / "installed"
-    info = folder / "litefs_lease_file-0.1.0.dist-info"
-    if not info.exists():
-        info.mkdir(parents=True)
-        (info / "METADATA").write_text("Metadata-Version: 2.1\nName: litefs-lease-file\nVersion: 0.1.0\n")
-        (info / "entry_points.txt").write_text("[litefs]\nlease_file = litefs_lease_file\n")
-        (folder / "litefs_lease_file").symlink_to(ROOT / "examples/lease_file/litefs_lease_file")
-    return folder
-
-
 class Member(Node):
     """A node that competes for the lease."""
 

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from litefs.mount.kernel import mounted_type
+from tests.support.lease_file import installed
 from tests.support.nodes import COMMAND
 
 from . import cluster
@@ -18,7 +19,7 @@ def make_member(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cal
     """Factory of nodes around one lease: `make_member("name", **lease)`. None of them is left behind."""
     if not COMMAND.exists():
         pytest.skip(f"the command is not installed: no {COMMAND}")
-    monkeypatch.setenv("PYTHONPATH", str(cluster.installed(tmp_path)))
+    monkeypatch.setenv("PYTHONPATH", str(installed(tmp_path)))
     nodes: list[Member] = []
 
     def make(name: str, **lease: Any) -> Member:

@@ -18,6 +18,7 @@ import pytest
 import yaml
 
 from litefs.mount.kernel import mounted_type
+from tests.support.lease_file import installed
 from tests.support.nodes import Node
 from tests.support.waiting import wait_for
 
@@ -41,11 +42,7 @@ def give(node: Node, *commands: str | dict[str, Any], lease: Path | None = None)
 @pytest.fixture
 def plugin(tmp_path: Path) -> dict[str, str]:
     """Environment in which the lease plugin of the examples is installed."""
-    info = tmp_path / "site" / "litefs_lease_file-0.dist-info"
-    info.mkdir(parents=True)
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: litefs-lease-file\nVersion: 0\n")
-    (info / "entry_points.txt").write_text("[litefs]\nlease_file = litefs_lease_file\n")
-    return {"PYTHONPATH": f"{info.parent}:{ROOT}/examples/lease_file"}
+    return {"PYTHONPATH": str(installed(tmp_path))}
 
 
 def shell(line: str, **keys: Any) -> dict[str, Any]:

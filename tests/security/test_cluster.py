@@ -12,6 +12,7 @@ import pytest
 
 from tests.cluster import cluster
 from tests.cluster.cluster import Member, make_table, wait_same
+from tests.support.lease_file import installed
 from tests.support.nodes import COMMAND
 from tests.support.waiting import wait_for
 
@@ -23,7 +24,7 @@ pytestmark = pytest.mark.slow
 @pytest.fixture
 def members(tmp_path: Path, authority: Authority, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Member]]:
     """Two candidates that are not started yet."""
-    monkeypatch.setenv("PYTHONPATH", str(cluster.installed(tmp_path)))
+    monkeypatch.setenv("PYTHONPATH", str(installed(tmp_path)))
     token = tmp_path / "token"
     token.write_text("s3cret-0123456789abcdef\n")
     nodes = []
