@@ -146,8 +146,13 @@ class Chunked:
                 raise BadBody("too many trailers")
 
 
+NOTHING = Counted(0)  # needs no reader of its own: it is never read
+
+
 def reader(length: int) -> Body:
     """The reader for the length of a head."""
+    if not length:
+        return NOTHING
     if length == CHUNKED:
         return Chunked()
     return UntilClose() if length == UNTIL_CLOSE else Counted(length)

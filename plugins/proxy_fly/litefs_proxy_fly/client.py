@@ -9,6 +9,7 @@ from enum import Enum
 from time import monotonic
 
 import trio
+from trio.lowlevel import wait_readable
 
 from litefs_proxy_fly import sockets
 from litefs_proxy_fly.bodies import Body
@@ -86,6 +87,17 @@ class Client:
         except OSError:
             raise ClientGone from None
 
+    def begin(self, data: bytes) -> bytes:
+        """Send what can be sent at once; the rest of it.  Raises ClientGone."""
+        self.started = True
+        try:
+            sent = self.sock.send(data)
+        except BlockingIOError:
+            return data
+        except OSError:
+            raise ClientGone from None
+        return data[sent:] if sent < len(data) else b""
+
     async def send(self, data: bytes) -> None:
         """As `sockets.send`.  Raises ClientGone."""
         self.started = True
@@ -100,7 +112,13 @@ class Client:
         """The next request; None when the client sends no more.  Raises BadRequest, ClientGone."""
         self.started = self.reading = False
         if not self.data:
-            self.data = await self.receive(sockets.HEAD)
+            try:
+                await wait_readable(self.sock)  # every request waits here: no layer of calls in between
+                self.data = self.sock.recv(sockets.HEAD)
+            except BlockingIOError:
+                self.data = await self.receive(sockets.HEAD)
+            except OSError:
+                raise ClientGone from None
             if not self.data:
                 return None
         while self.data[:2] == b"\r\n":  # some clients end a body with an empty line too many

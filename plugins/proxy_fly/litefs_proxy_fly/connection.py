@@ -208,7 +208,7 @@ class Connection:
         try:
             if not verdict.write:
                 return await exchange.run(self._pool)
-            with self._rules.writing():
+            with self._rules.writing:
                 return await exchange.run(self._pool)
         except Replay as replay:
             return await self._replay(exchange, request, replay.elsewhere)

@@ -28,6 +28,8 @@ CONTINUE_WAIT = 1.0  # seconds for the application to say 100 (Continue); after 
 SAFE = frozenset({b"GET", b"HEAD", b"OPTIONS", b"TRACE"})  # methods that may be sent a second time
 
 
+_NO_BODY = bytearray()  # stays empty
+
 Extra = Callable[[Response], Awaitable[bytes]]
 
 
@@ -69,11 +71,12 @@ class Exchange:
         self.replayed = False
         self.keep = 0
         self._ran = False
-        self._record: bytearray | None = bytearray()  # of the body, as it was sent; None when that was too much
+        # Of the body, as it was sent; None when that was too much.
+        self._record: bytearray | None = bytearray() if request.length else _NO_BODY
         self._pool: Pool
         self._body: Body = bodies.reader(request.length)
         self._continued = not request.expects
-        self._continue = trio.Event()
+        self._continue = trio.Event() if request.expects else None
         self._upload_failure: Exception | None = None
         self._kept = False  # whether the connection to the application was given back
         self._left = b""  # what the application sent after its response
@@ -93,7 +96,9 @@ class Exchange:
         if self._ran and self._record is None:
             raise Lost("the request's body is too big to be sent again")
         self._ran = True
-        first = bytes(self._record or b"") + self._upload_part(self._client.data)
+        first = bytes(self._record or b"")
+        if not self._body.done:
+            first += self._upload_part(self._client.data)
         again = self._body.done and not first and self._request.method in SAFE
         while True:
             upstream = pool.take(careful=not again) or await pool.connect()
@@ -116,8 +121,6 @@ class Exchange:
 
     def _upload_part(self, data: bytes) -> bytes:
         """Take what belongs to the body, framed for the application.  Raises BadBody."""
-        if self._body.done:
-            return b""
         payload, self._client.data = self._body.take(data) if data else (b"", b"")
         if self._body.done:
             self._client.body_read()
@@ -165,6 +168,7 @@ class Exchange:
             scope.cancel()
 
     async def _await_continue(self) -> None:
+        assert self._continue is not None
         with trio.move_on_after(CONTINUE_WAIT):
             await self._continue.wait()
         if not self._continued and not self._client.started:
@@ -186,8 +190,12 @@ class Exchange:
         if (response.length < 0 and not chunked) or not self._continued:
             self._keep_alive = False
         head = self._head(response, extra, chunked)
-        body = bodies.reader(response.length)
-        await self._relay(upstream, body, head, data, chunked)
+        if len(data) == response.length:  # as mostly: all of it has come with the head
+            self._account.sent = response.length
+            if unsent := self._client.begin(head + data):
+                await self._client.send(unsent)
+        else:
+            await self._relay(upstream, bodies.reader(response.length), head, data, chunked)
         if self._reusable(response):
             self._pool.put(upstream)
             self._kept = True
@@ -205,7 +213,8 @@ class Exchange:
                 if self._continued:
                     continue  # said already, or never asked for
                 self._continued = True
-                self._continue.set()
+                if self._continue is not None:
+                    self._continue.set()
             if not self._request.http10:
                 await self._client.send(
                     b"HTTP/1.1 %d %b\r\n%b\r\n" % (response.status, response.reason, response.fields)

@@ -10,6 +10,8 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Sequence
 
+from litefs_proxy_fly.memo import Memo
+
 MAX_REQUEST_HEAD = 64 << 10  # bytes
 MAX_RESPONSE_HEAD = 256 << 10
 HOPS = b"Litefs-Proxy-Hops"
@@ -20,10 +22,8 @@ CHUNKED = -1  # as a length: the body says itself where it ends
 UNTIL_CLOSE = -2  # it ends with the connection
 
 _TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]++"
-_REQUEST = re.compile(
-    rb"(" + _TOKEN + rb") ([!-~\x80-\xff]++) HTTP/1\.([01])\r\n"
-    rb"(?:" + _TOKEN + rb":[\t\x20-\x7e\x80-\xff]*+\r\n)*+\r\n"
-)  # fmt: skip
+_LINE = re.compile(rb"(" + _TOKEN + rb") ([!-~\x80-\xff]++) HTTP/1\.[01]")
+_FIELDS = re.compile(rb"[01]\r\n(?:" + _TOKEN + rb":[\t\x20-\x7e\x80-\xff]*+\r\n)*+\r\n")
 _RESPONSE = re.compile(
     rb"HTTP/1\.([01]) ([1-9][0-9]{2})(?: ([^\r\n\0]*+))?(\r\n(?:" + _TOKEN + rb":[^\r\n\0]*+\r\n)*+)\r\n"
 )
@@ -64,12 +64,10 @@ class BadResponse(Exception):
     """The application's answer cannot be understood."""
 
 
-class Request:
-    """A request's head.
+class Fields:
+    """What the lines of a request's header say.
 
     Attributes:
-        method: as written; methods are case-sensitive.
-        target: path and query as written.
         length: bytes of the body, or `CHUNKED`.
         keep_alive: whether the client wants to send another request on the connection.
         http10: whether the client speaks HTTP/1.0 only.
@@ -78,7 +76,9 @@ class Request:
         cookies: values of all Cookie lines.
         host: value of the Host line.
         hops: nodes whose proxies have passed the request on.
-        head: what the application gets to see.
+        found: all lines that matter, by their names in small letters.
+        unchanged: whether the application gets to see them as they are.
+        rebuilt: what it gets to see after the first line otherwise, once that is known.
     """
 
     length = 0
@@ -89,11 +89,45 @@ class Request:
     cookies: Sequence[bytes] = ()
     host: bytes | None = None
     hops: Sequence[bytes] = ()
+    found: Found
+    unchanged: bool
+    rebuilt: bytes | None = None
+
+
+class Request:
+    """A request's head.
+
+    Attributes:
+        method: as written; methods are case-sensitive.
+        target: path and query as written.
+        length, keep_alive, http10, expects, upgrade, cookies, host, hops: see `Fields`.
+        head: what the application gets to see.
+    """
+
+    length: int
+    keep_alive: bool
+    http10: bool
+    expects: bool
+    upgrade: bytes
+    cookies: Sequence[bytes]
+    host: bytes | None
+    hops: Sequence[bytes]
     head: bytes
 
     def __init__(self, method: bytes, target: bytes) -> None:
         self.method = method
         self.target = target
+
+    def take(self, fields: Fields) -> None:
+        """Have what the lines say."""
+        self.length = fields.length
+        self.keep_alive = fields.keep_alive
+        self.http10 = fields.http10
+        self.expects = fields.expects
+        self.upgrade = fields.upgrade
+        self.cookies = fields.cookies
+        self.host = fields.host
+        self.hops = fields.hops
 
     def head_from(self, node: bytes, *, replayed: bool = False, source: bytes = b"") -> bytes:
         """What the next proxy gets to see, this node being one of its hops.
@@ -124,7 +158,7 @@ class Request:
 
 
 class Response:
-    """A response's head.
+    """A response's head.  Whoever gets one must not change it: the next like it is the same object.
 
     Attributes:
         status: its code.
@@ -149,6 +183,10 @@ class Response:
         self.fields = fields
 
 
+_known_fields: Memo[Fields] = Memo()
+_known_responses: Memo[Response] = Memo()  # of requests other than HEAD
+
+
 def hopeless(part: bytes | bytearray, start: int) -> bool:
     """Whether the beginning of a request can never become a proper one, so that waiting for more is of no use.
 
@@ -171,24 +209,52 @@ def parse_request(data: bytes, default_host: bytes = b"") -> Request:
 
     Raises BadRequest.
     """
-    match = _REQUEST.fullmatch(data)
-    if match is None:
+    end = data.find(b"\r\n")
+    line = _LINE.fullmatch(data, 0, end)
+    if line is None:
         raise BadRequest("malformed request")
-    method, target, minor = match.groups()
-    request = Request(method, target)
-    if minor == b"0":
-        request.http10, request.keep_alive = True, False
-    found = _found(_OF_REQUEST, data)
-    if b"content-length" in found or b"transfer-encoding" in found or b"expect" in found:
-        _framing(request, found)
-    if b"connection" in found:
-        _connection(request, found)
-    request.cookies = found.get(b"cookie", ())
-    if b"litefs-proxy-hops" in found:
-        request.hops = _LIST.split(b",".join(found[b"litefs-proxy-hops"]))
-    _host(request, found)
-    _rebuild(request, data, found, default_host)
+    request = Request(*line.groups())
+    rest = data[end - 1 :]
+    fields = _known_fields.get(rest)
+    if fields is None:
+        fields = _read_fields(rest)
+        _known_fields.put(rest, fields)
+    request.take(fields)
+    if request.method == b"CONNECT":
+        raise BadRequest("CONNECT is not supported", 501)
+    if request.target[:1] == b"/" or request.target == b"*":
+        if fields.unchanged:
+            request.head = data
+            return request
+        if fields.rebuilt is None and fields.host is not None:
+            fields.rebuilt = _rebuilt(fields, rest[1:], fields.host)
+    else:
+        _from_absolute(request)
+    again = fields.rebuilt if request.host is fields.host else None
+    if again is None:
+        again = _rebuilt(fields, rest[1:], default_host if request.host is None else request.host)
+    request.head = b"%b %b HTTP/1.1%b" % (request.method, request.target, again)
     return request
+
+
+def _read_fields(rest: bytes) -> Fields:
+    """What follows the first line, from the minor version on.  Raises BadRequest."""
+    if _FIELDS.fullmatch(rest) is None:
+        raise BadRequest("malformed request")
+    fields = Fields()
+    found = fields.found = _found(_OF_REQUEST, rest)
+    if rest[:1] == b"0":
+        fields.http10, fields.keep_alive = True, False
+    if b"content-length" in found or b"transfer-encoding" in found or b"expect" in found:
+        _framing(fields, found)
+    if b"connection" in found:
+        _connection(fields, found)
+    fields.cookies = tuple(found.get(b"cookie", ()))
+    if b"litefs-proxy-hops" in found:
+        fields.hops = tuple(_LIST.split(b",".join(found[b"litefs-proxy-hops"])))
+    _host(fields, found)
+    fields.unchanged = not (fields.http10 or b"upgrade" in found or fields.hops or _has_hop(found))
+    return fields
 
 
 def _found(pattern: re.Pattern[bytes], data: bytes) -> Found:
@@ -206,7 +272,7 @@ def _has_hop(found: Found) -> bool:
     return b"connection" in found or b"keep-alive" in found or b"proxy-connection" in found
 
 
-def _framing(request: Request, found: Found) -> None:
+def _framing(request: Fields, found: Found) -> None:
     codings = found.get(b"transfer-encoding")
     lengths = found.get(b"content-length")
     if codings:
@@ -228,7 +294,7 @@ def _framing(request: Request, found: Found) -> None:
         request.expects = request.length != 0
 
 
-def _connection(request: Request, found: Found) -> None:
+def _connection(request: Fields, found: Found) -> None:
     options = _options(found.get(b"connection", ()))
     if b"close" in options:
         request.keep_alive = False
@@ -246,7 +312,7 @@ def _options(values: Sequence[bytes]) -> Collection[bytes]:
     return {option for value in values for option in _LIST.split(value.lower())}
 
 
-def _host(request: Request, found: Found) -> None:
+def _host(request: Fields, found: Found) -> None:
     hosts = found.get(b"host", ())
     if len(hosts) > 1:
         raise BadRequest("too many Host headers")
@@ -254,10 +320,6 @@ def _host(request: Request, found: Found) -> None:
         request.host = hosts[0]
     elif not request.http10:
         raise BadRequest("missing required Host header")
-    if request.method == b"CONNECT":
-        raise BadRequest("CONNECT is not supported", 501)
-    if request.target[:1] != b"/" and request.target != b"*":
-        _from_absolute(request)
 
 
 def _from_absolute(request: Request) -> None:
@@ -273,27 +335,16 @@ def _from_absolute(request: Request) -> None:
     request.target = b"/" + path if slash else b"/" + question + query
 
 
-def _rebuild(request: Request, data: bytes, found: Found, default_host: bytes) -> None:
-    """What the application gets to see: the very bytes, where nothing has to change."""
-    host = request.host if request.host is not None else default_host
-    changed = found.get(b"host") != [host]
-    upgrade = b"upgrade" in found
-    if not (request.http10 or changed or upgrade or request.hops or _has_hop(found)):
-        request.head = data if data.startswith(request.target, len(request.method) + 1) else _started(request, data)
-        return
-    rest = _started(request, _WITHOUT_HOP.sub(b"", data))
-    if request.hops:
+def _rebuilt(fields: Fields, rest: bytes, host: bytes) -> bytes:
+    """What the application gets to see after the first line, where that is not what came."""
+    rest = _WITHOUT_HOP.sub(b"", rest)
+    if fields.hops:
         rest = _WITHOUT_HOPS.sub(b"", rest)
-    if upgrade:
-        rest = _add(rest, b"Connection: Upgrade") if request.upgrade else _WITHOUT_UPGRADE.sub(b"", rest)
-    if changed:
+    if b"upgrade" in fields.found:
+        rest = _add(rest, b"Connection: Upgrade") if fields.upgrade else _WITHOUT_UPGRADE.sub(b"", rest)
+    if fields.found.get(b"host") != [host]:
         rest = _add(_WITHOUT_HOST.sub(b"", rest), b"Host: " + host)
-    request.head = rest
-
-
-def _started(request: Request, data: bytes) -> bytes:
-    """The head with the start line that the application gets."""
-    return b"%b %b HTTP/1.1%b" % (request.method, request.target, data[data.index(b"\r\n") :])
+    return rest
 
 
 def _add(head: bytes, line: bytes) -> bytes:
@@ -312,6 +363,16 @@ def parse_response(data: bytes, method: bytes) -> Response:
 
     Raises BadResponse.
     """
+    bodiless = method == b"HEAD"
+    if not bodiless and (known := _known_responses.get(data)) is not None:
+        return known
+    response = _read_response(data, bodiless=bodiless)
+    if not bodiless:
+        _known_responses.put(data, response)
+    return response
+
+
+def _read_response(data: bytes, *, bodiless: bool) -> Response:
     match = _RESPONSE.fullmatch(data)
     if match is None:
         raise BadResponse("malformed response")
@@ -324,7 +385,7 @@ def parse_response(data: bytes, method: bytes) -> Response:
         response.upgraded = b", ".join(found.get(b"upgrade", ()))
     if b"fly-replay" in found:
         response.replay = found[b"fly-replay"][0]
-    _response_framing(response, found, method)
+    _response_framing(response, found, bodiless=bodiless)
     if b"transfer-encoding" in found:
         block = _WITHOUT_LENGTH.sub(b"", block)  # which the coding overrides
     if b"transfer-encoding" in found or _has_hop(found):
@@ -337,7 +398,7 @@ def _keep_alive(response: Response, found: Found, minor: bytes) -> None:
     response.keep_alive = b"close" not in options and (minor == b"1" or b"keep-alive" in options)
 
 
-def _response_framing(response: Response, found: Found, method: bytes) -> None:
+def _response_framing(response: Response, found: Found, *, bodiless: bool) -> None:
     codings = found.get(b"transfer-encoding")
     lengths = found.get(b"content-length", ())
     if len(lengths) > 1 or not all(map(_LENGTH.fullmatch, lengths)):
@@ -349,5 +410,5 @@ def _response_framing(response: Response, found: Found, method: bytes) -> None:
     else:
         response.length = int(lengths[0]) if lengths else UNTIL_CLOSE
         response.counted = bool(lengths)
-    if method == b"HEAD" or response.status < 200 or response.status in (204, 304):
+    if bodiless or response.status < 200 or response.status in (204, 304):
         response.length = 0

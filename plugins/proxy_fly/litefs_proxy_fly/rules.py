@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeVar
 
@@ -19,6 +17,7 @@ from litefs_proxy_fly.globs import Globs, path_of
 from litefs_proxy_fly.heads import Request
 from litefs_proxy_fly.positions import LOST, Positions
 from litefs_proxy_fly.replays import MOST_HOPS, Replays
+from litefs_proxy_fly.underway import UnderWay
 
 if TYPE_CHECKING:
     from litefs.cluster.role import Role
@@ -73,7 +72,12 @@ WRITE_BY_READING = Forward(cookie=False, write=True)  # a GET that is always for
 
 
 class Rules:
-    """Decides about requests."""
+    """Decides about requests.
+
+    Attributes:
+        positions: of the databases that count.
+        writing: the writes that are under way at the application.
+    """
 
     def __init__(self, config: ProxyConfig, store: Store, role: Role, positions: Positions) -> None:
         self._store = store
@@ -88,8 +92,7 @@ class Rules:
         self._redirect = config.keys["redirect"]
         self._sockets_to_primary = config.keys["websockets"] == "primary"
         self._debug = config.debug
-        self._writing = 0
-        self._written = trio.Event()
+        self.writing = UnderWay()
 
     @property
     def forwards(self) -> bool:
@@ -132,23 +135,10 @@ class Rules:
             return verdict
         return self._say(request, "no primary available, returning 503", answers.NO_PRIMARY)
 
-    @contextmanager
-    def writing(self) -> Iterator[None]:
-        """A write is under way at the application."""
-        self._writing += 1
-        try:
-            yield
-        finally:
-            self._writing -= 1
-            if not self._writing:
-                self._written.set()
-                self._written = trio.Event()
-
     async def settle(self) -> None:
         """Wait until no write is under way, but not for long: new ones are held while the role is given away."""
         with trio.move_on_after(SETTLE_LIMIT):
-            while self._writing:
-                await self._written.wait()
+            await self.writing.none()
 
     # --------------------------------------------------------------------------------------------------------- kinds
 

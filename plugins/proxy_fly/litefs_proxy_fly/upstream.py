@@ -9,6 +9,7 @@ from collections import deque
 from time import monotonic
 
 import trio
+from trio.lowlevel import wait_readable
 
 from litefs_proxy_fly import sockets
 from litefs_proxy_fly.heads import HEAD_END, BadResponse
@@ -95,7 +96,13 @@ class Upstream:
         while (end := data.find(HEAD_END)) < 0:
             if len(data) > limit:
                 raise BadResponse("the header of the response is too big")
-            piece = await self.receive(sockets.HEAD)
+            try:
+                await wait_readable(self.sock)  # as in `sockets.receive`, without its layers of calls
+                piece = self.sock.recv(sockets.HEAD)
+            except BlockingIOError:
+                continue
+            except OSError as error:
+                raise Lost(_reason(error)) from None
             if not piece:
                 if data:
                     raise BadResponse("the application closed the connection in the middle of a header")
