@@ -7,7 +7,7 @@ from starlette.middleware import Middleware
 from starlette.routing import Route, Router
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from litefs.http import halt
+from litefs.http import halt, page
 from litefs.http.debug import variables
 from litefs.http.endpoint import ANY, Endpoint, Handler
 from litefs.http.errors import HTTPError
@@ -22,12 +22,19 @@ from litefs.http.services import Services
 from litefs.http.status import status
 from litefs.http.stream import stream
 
+PAGE = {"/login", "/logout", "/status", "/events", "/promote", "/demote"}  # what the status page may ask for
+OPEN = {"/", "/login", "/logout", "/page.js", "/page.css"}  # need no token: the page itself asks for it
 BARE = {"/metrics", "/debug/vars"}  # answered without the ids of node and cluster
 
 
 def build(services: Services) -> Starlette:
     """The API of a node."""
     routes: dict[str, dict[str, Handler]] = {
+        "/": {ANY: page.page},
+        "/login": {"POST": page.login},
+        "/logout": {"POST": page.logout},
+        "/page.js": {"GET": page.script},
+        "/page.css": {"GET": page.style},
         "/info": {"GET": info},
         "/livez": {"GET": livez},
         "/readyz": {"GET": readyz},
@@ -45,7 +52,7 @@ def build(services: Services) -> Starlette:
         "/debug/vars": {ANY: variables},
     }
     endpoints = [
-        Route(path, Endpoint(services, handlers, guarded=path not in services.exempt))
+        Route(path, Endpoint(services, handlers, guarded=path not in {*services.exempt, *OPEN}, page=path in PAGE))
         for path, handlers in routes.items()
     ]
     app = Starlette(routes=endpoints, middleware=[Middleware(NodeHeaders, services=services)])

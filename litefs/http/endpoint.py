@@ -10,9 +10,9 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from litefs.errors import LitefsError
+from litefs.http.admission import check
 from litefs.http.errors import HTTPError, ResponseAborted, as_http_error, error_response
 from litefs.http.exchange import Exchange
-from litefs.http.security import authorized, from_a_web_page
 from litefs.http.services import Services
 
 log = logging.getLogger("litefs.http")
@@ -29,12 +29,16 @@ class Endpoint:
     Args:
         handlers: handler by method; `ANY` for all others.
         guarded: whether a request must carry the node's token, if it has one.
+        page: whether it may be from the status page.
     """
 
-    def __init__(self, services: Services, handlers: dict[str, Handler], *, guarded: bool) -> None:
+    def __init__(
+        self, services: Services, handlers: dict[str, Handler], *, guarded: bool, page: bool = False
+    ) -> None:  # fmt: skip
         self._services = services
         self._handlers = handlers
         self._guarded = guarded
+        self._page = page
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "websocket":
@@ -49,10 +53,7 @@ class Endpoint:
         return None
 
     async def _answer(self, exchange: Exchange) -> Response | None:
-        if self._guarded and not authorized(self._services.token, exchange.headers.get("authorization", "")):
-            raise HTTPError(HTTPStatus.UNAUTHORIZED, "unauthorized")
-        if from_a_web_page(exchange.method, exchange.headers.get("origin")):
-            raise HTTPError(HTTPStatus.FORBIDDEN, "not for web pages")
+        check(exchange, self._services, guarded=self._guarded, page=self._page)
         handler = self._handlers.get(exchange.method) or self._handlers.get(ANY)
         if handler is None:
             raise HTTPError(HTTPStatus.METHOD_NOT_ALLOWED, "method not allowed")

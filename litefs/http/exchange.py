@@ -43,6 +43,11 @@ class Exchange(Request):
         return int(text, 16) if NODE_ID.fullmatch(text) else 0
 
     @property
+    def cookie(self) -> str:
+        """The Cookie header; over HTTP/2 it may come in pieces."""
+        return "; ".join(self.headers.getlist("cookie"))
+
+    @property
     def http2(self) -> bool:
         return bool(self.scope["http_version"] == "2")
 

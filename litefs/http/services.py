@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Protocol
 
 import trio
 
+from litefs.http.sessions import Sessions
+
 if TYPE_CHECKING:
     from prometheus_client.registry import Collector
 
@@ -134,6 +136,9 @@ class Services:
         collectors: metrics of plugins.
         token: what requests must carry that read data or change state; empty where nothing is asked for.
         exempt: paths that need no token.
+        sessions: browsers that are logged in to the status page.
+        names: host names that this node goes by.
+        secure: whether the API is served with TLS.
         lags: for each database that a replica has applied a transaction of, the seconds from commit to apply.
         closing: set when the node stops; ends the event streams, which nobody else would end.
     """
@@ -148,5 +153,8 @@ class Services:
     collectors: Iterable[Collector] = ()
     token: str = field(default="", repr=False)
     exempt: Collection[str] = ("/info", "/livez", "/readyz", "/metrics")
+    sessions: Sessions = field(default_factory=lambda: Sessions("litefs", secure=False))
+    names: Collection[str] = ()
+    secure: bool = False
     lags: Mapping[str, float] = field(default_factory=dict)
     closing: trio.Event = field(default_factory=trio.Event)

@@ -10,6 +10,7 @@ import socket
 import ssl
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 import trio
 
@@ -27,6 +28,7 @@ from litefs.http.app import build
 from litefs.http.security import warn_if_open
 from litefs.http.serve import serve
 from litefs.http.services import Services
+from litefs.http.sessions import Sessions
 from litefs.http.tls import client_context, server_context
 from litefs.leases import Leaser, PrimaryInfo
 from litefs.node.following import wait_done
@@ -107,6 +109,9 @@ class Network:
             collectors=collectors,
             token=http.auth_token,
             exempt=http.auth_exempt,
+            sessions=Sessions(f"litefs-{store.node_id:016X}", secure=http.secure),
+            names={socket.gethostname(), role.hostname, urlsplit(leaser.advertise_url).hostname or ""},
+            secure=http.secure,
             lags=client.lags,
         )
         self._tls = server_context(http.tls_cert, http.tls_key, http.tls_client_ca) if http.secure else None
