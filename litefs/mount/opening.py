@@ -104,6 +104,7 @@ class Opener:
                 raise self._store.refusal(errno.EACCES)
         if kind is Kind.SUPER:
             _touch(self._store.super_dir / name)
+            self._store.super_changed()
             return
         db = await self._store.database(db_name, create=kind is Kind.DATABASE)
         match kind:

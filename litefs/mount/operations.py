@@ -108,9 +108,7 @@ class Operations(pyfuse3.Operations):
 
     @request
     async def fsyncdir(self, fh: int, datasync: bool) -> None:
-        directories, self._store.directories = self._store.directories, set()
-        for db in directories:
-            await trio.to_thread.run_sync(db.sync_directory)
+        await self._store.directories.sync()
 
     @request
     async def statfs(self, ctx: pyfuse3.RequestContext) -> pyfuse3.StatvfsData:
@@ -207,6 +205,7 @@ class Operations(pyfuse3.Operations):
             return
         if kind is Kind.SUPER:
             os.unlink(self._store.super_dir / text)
+            self._store.super_changed()
         elif kind is Kind.LOCK or (kind is Kind.POS and (await self._store.database(db_name)).exists):
             raise OSError(errno.EPERM, "not a file that can be deleted")
         elif kind is Kind.POS:

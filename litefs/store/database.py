@@ -394,13 +394,18 @@ class Database:
             self.publisher.made_durable(txid)
 
     @property
+    def durable_ltx(self) -> int:
+        """TXID up to which the LTX files are durable."""
+        return self._synced
+
+    @property
     def unsynced_ltx(self) -> int:
         """Number of LTX files not known to be durable."""
         return self.pos.txid - self._synced
 
     def directory_changed(self) -> None:
         """A file was made or deleted in the database's directory: the next directory sync includes it."""
-        self.store.directories.add(self)
+        self.store.directories.changed(self.path, self.sync_directory)
 
     def sync_directory(self) -> None:
         """Make the directory's entries durable. Blocking."""

@@ -18,6 +18,7 @@ from litefs.sqlite.wal import FRAME_HEADER_SIZE, WAL_HEADER_SIZE, WalHeader, fra
 from litefs.store.pagetable import PageTable
 from litefs.store.publisher import State
 from litefs.store.sqlitefile import committed_size
+from litefs.store.transaction import NO_WAL, WALPart
 
 log = logging.getLogger(__name__)
 
@@ -32,6 +33,41 @@ class WALTransaction:
     size: int
     commit: int  # pages
     pages: dict[int, int] = field(default_factory=dict)  # page -> offset of its content
+
+    @property
+    def end(self) -> int:
+        """Bytes, where its last frame ends."""
+        return self.offset + self.size
+
+
+class Later:
+    """What the database file may have of transactions in the WAL, by way of a checkpoint.
+
+    Args:
+        torn: whether a page there may also be half written: only where it is certain which transactions are later.
+    """
+
+    def __init__(self, image: Image, torn: bool) -> None:
+        self._image = image
+        self._torn = torn
+        self._last: dict[int, int] = {}  # page -> number of the last transaction that writes it
+        self._lowest = [1 << 32]  # size in pages that the database has at least, after the first n transactions
+        for number, tx in enumerate(image.transactions, 1):
+            self._last.update(dict.fromkeys(tx.pages, number))
+        for tx in reversed(image.transactions):
+            self._lowest.append(min(self._lowest[-1], tx.commit))
+        self._lowest.reverse()
+
+    def explains(self, wrong: set[int], in_file: set[int], number: int) -> bool:
+        """Whether all pages that are wrong after so many transactions lie in the file, and are of later ones."""
+        return all(pgno in in_file and self._explains(pgno, number) for pgno in wrong)
+
+    def _explains(self, pgno: int, number: int) -> bool:
+        if pgno > self._lowest[number]:
+            return True
+        if self._last.get(pgno, 0) <= number:
+            return False
+        return self._torn or self._image.file_checksum(pgno) in self._image.wal_checksums(pgno, number)
 
 
 class Image:
@@ -121,10 +157,15 @@ class Image:
         """Pages of the database as SQLite sees it."""
         return self.transactions[-1].commit if self.transactions else self.file_pages
 
-    def _file_checksum(self, pgno: int) -> int:
+    def file_checksum(self, pgno: int) -> int:
         """Checksum of a page in the database file; 0 when it is not there."""
         data = os.pread(self.fd, self.page_size, (pgno - 1) * self.page_size) if self.fd >= 0 else b""
         return ltx.page_checksum(pgno, data) if len(data) == self.page_size else 0
+
+    def wal_checksums(self, pgno: int, after: int) -> set[int]:
+        """Checksums that a page has in the WAL's transactions after the first `after`."""
+        offsets = (tx.pages[pgno] for tx in self.transactions[after:] if pgno in tx.pages)
+        return {ltx.page_checksum(pgno, os.pread(self.wal_fd, self.page_size, offset)) for offset in offsets}
 
     def _wal_checksums(self, tx: WALTransaction) -> Iterable[tuple[int, int]]:
         for pgno, offset in tx.pages.items():
@@ -132,7 +173,7 @@ class Image:
 
     def first_pages(self) -> set[int]:
         """Checksums of page 1 in the database file and in the WAL."""
-        found = {self._file_checksum(1)}
+        found = {self.file_checksum(1)}
         for tx in self.transactions:
             if 1 in tx.pages:
                 found.add(ltx.page_checksum(1, os.pread(self.wal_fd, self.page_size, tx.pages[1])))
@@ -155,29 +196,51 @@ class Image:
 
     # ---------------------------------------------------------------------------------------------- the base
 
-    def base(self, table: PageTable, state: State, touched: set[int]) -> int | None:
+    def base(self, table: PageTable, state: State, touched: set[int], end: WALPart = NO_WAL) -> int | None:
         """How many of the WAL's transactions belong to the position that `table` is true for; None: it fits none.
 
-        Only pages that the WAL or recent LTX files touch are looked at.
+        Only pages that the WAL or recent LTX files touch are looked at. What the database file has of later
+        transactions is no contradiction: a checkpoint may have got as far as that, or half the way.
+
+        Args:
+            end: where the position is in the WAL, as far as its LTX file tells.
         """
-        suspects = set(touched)
+        size = os.fstat(self.fd).st_size // self.page_size if self.fd >= 0 else 0
+        suspects = touched | set(range(size + 1, state.commit + 1))
         for tx in self.transactions:
             suspects.update(tx.pages)
-        size = os.fstat(self.fd).st_size // self.page_size if self.fd >= 0 else 0
-        suspects.update(range(size + 1, state.commit + 1))
         suspects.discard(ltx.lock_page(self.page_size))
         self._suspects = suspects
-        wrong = {p for p in suspects if p <= state.commit and self._file_checksum(p) != table.get(p)}
-        found = 0 if not wrong else None
+        # Pages whose newest content so far is not that of the position, and of these the ones in the file itself.
+        wrong = {p for p in suspects if p <= state.commit and self.file_checksum(p) != table.get(p)}
+        in_file = set(wrong)
+        told = self._told(end)
+        later = Later(self, told is not None)
+        fitting = [0] if later.explains(wrong, in_file, 0) else []
         for number, tx in enumerate(self.transactions, 1):
             for pgno, checksum in self._wal_checksums(tx):
+                in_file.discard(pgno)
                 if pgno <= state.commit and checksum != table.get(pgno):
                     wrong.add(pgno)
                 else:
                     wrong.discard(pgno)
-            if not wrong and tx.commit == state.commit:
-                found = number
-        return found
+            if tx.commit == state.commit and later.explains(wrong, in_file, number):
+                fitting.append(number)
+        if told is not None:
+            return told if told in fitting else None
+        return fitting[-1] if fitting else None
+
+    def _told(self, end: WALPart) -> int | None:
+        """Number of transactions up to a place in this WAL; None when it is another WAL, or ends before.
+
+        That is more certain than content: transactions that undo each other lead to the same more than once.
+        """
+        header = self.wal_header
+        if header is not None and end.size and (end.salt1, end.salt2) == (header.salt1, header.salt2):
+            for number, tx in enumerate(self.transactions, 1):
+                if tx.end == end.offset + end.size:
+                    return number
+        return None
 
     def find_base(self, table: PageTable, state: State) -> int | None:
         """Fill the table from the database file and the WAL, up to where it has the checksum of the position.
@@ -236,7 +299,7 @@ class Image:
         missing = {
             pgno: table.get(pgno)
             for pgno in self._suspects
-            if pgno <= state.commit and self._file_checksum(pgno) != table.get(pgno)
+            if pgno <= state.commit and self.file_checksum(pgno) != table.get(pgno)
         }
         content: dict[int, bytes] = {}
         for tx in reversed(self.transactions):

@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 
 from litefs.ltx import filename, parse_filename
+from litefs.store.ltxsync import sync_directory
 
 Range = tuple[int, int]  # min and max TXID of a file
 
@@ -28,7 +29,9 @@ class LTXDir:
 
     def load(self) -> None:
         """Read the directory; temporary files of an earlier run are removed."""
-        self.path.mkdir(parents=True, exist_ok=True)
+        if not self.path.exists():
+            self.path.mkdir(parents=True)
+            sync_directory(self.path.parent)
         singles: set[int] = set()
         self._others.clear()
         for entry in os.scandir(self.path):
@@ -86,21 +89,27 @@ class LTXDir:
         newest = self.newest()
         if newest is None:
             return [] if txid == 0 else None
+        chain = self.after(txid)
+        return chain if (chain[-1][1] if chain else txid) == newest[1] else None
+
+    def after(self, txid: int) -> list[Range]:
+        """Files that lead on from position `txid`, in order, up to where one is missing."""
+        newest = self.newest()
         chain: list[Range] = []
         starts: dict[int, int] = {}
         for low, high in self._others:
             starts[low] = max(high, starts.get(low, 0))
-        while txid < newest[1]:
+        while newest is not None and txid < newest[1]:
             start = txid + 1
             if self._first <= start <= self._last:
                 high = start
             elif start in starts:
                 high = starts[start]
             else:
-                return None
+                break
             chain.append((start, high))
             txid = high
-        return chain if txid == newest[1] else None
+        return chain
 
     # ------------------------------------------------------------------------------------------------ changing
 

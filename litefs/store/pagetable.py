@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from litefs.ltx import CHECKSUM_FLAG, Pos, lock_page
+from litefs.store.ltxsync import sync_directory
 
 _HEADER = struct.Struct("<8sIIQQ")
 _MAGIC = b"LFSPGCK1"
@@ -44,6 +45,12 @@ class PageTable:
 
     def __len__(self) -> int:
         return len(self._entries)
+
+    def copy(self) -> PageTable:
+        """Another one with the same entries, of which nothing has to be saved."""
+        table = PageTable()
+        table._entries = self._entries[:]
+        return table
 
     def get(self, pgno: int) -> int:
         """Checksum of a page; 0 when it has none."""
@@ -147,6 +154,7 @@ def save(path: Path, stamp: Stamp, blocks: Iterable[tuple[int, bytes]]) -> None:
     Raises:
         OSError: the disk refused; the file then still holds a table that start-up can use or reject.
     """
+    new = not path.exists()
     fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         for offset, data in blocks:
@@ -156,6 +164,8 @@ def save(path: Path, stamp: Stamp, blocks: Iterable[tuple[int, bytes]]) -> None:
         os.fdatasync(fd)
     finally:
         os.close(fd)
+    if new:
+        sync_directory(path.parent)
 
 
 def xor(values: array[int]) -> int:

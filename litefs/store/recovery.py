@@ -13,7 +13,7 @@ from __future__ import annotations
 import logging
 import os
 import time
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,7 +29,7 @@ from litefs.store.ltxdir import Range
 from litefs.store.ltxsync import sync_directory, sync_files
 from litefs.store.pagetable import PageTable, Stamp
 from litefs.store.publisher import State
-from litefs.store.transaction import InPlace, PageMap
+from litefs.store.transaction import NO_WAL, InPlace, PageMap, WALPart
 
 if TYPE_CHECKING:
     from litefs.store.database import Database
@@ -61,6 +61,49 @@ def settle(db: Database) -> None:
     _Recovery(db).run()
 
 
+@dataclass(slots=True)
+class Way:
+    """From the saved table of page checksums along the LTX files written since."""
+
+    stamp: Stamp
+    table: PageTable
+    state: State  # where it has led so far
+    part: WALPart = NO_WAL  # of the newest file
+    touched: set[int] = field(default_factory=set)
+    first_pages: set[int] = field(default_factory=set)  # checksums of page 1
+
+    def follow(self, path: Path) -> bool:
+        """Go on with one more file; False when it does not follow.
+
+        Raises:
+            LTXError: it is not whole; nothing has changed.
+        """
+        checksums = transaction.Checksums()
+        with open(path, "rb") as file:
+            decoder = ltx.Decoder(file, name=path.name)
+            head = decoder.header
+            if head.pre_apply != self.state.pos.checksum and not head.is_snapshot:
+                return False
+            for pgno, data in decoder:
+                checksums.append(pgno, ltx.page_checksum(pgno, data))
+        if head.page_size != self.state.page_size:
+            self.table.clear()
+        for pgno, checksum in checksums:
+            self.table.set(pgno, checksum)
+            self.touched.add(pgno)
+        self.first_pages.add(self.table.get(1))
+        self.table.truncate(head.commit)
+        pos = Pos(head.max_txid, decoder.trailer.post_apply)
+        self.state = State(pos, head.page_size, head.commit, head.timestamp)
+        self.part = WALPart(head.wal_offset, head.wal_size, head.salt1, head.salt2)
+        return True
+
+    @property
+    def is_right(self) -> bool:
+        """Whether the table has the checksum of the position."""
+        return self.table.checksum(self.state.page_size, self.state.commit) == self.state.pos.checksum
+
+
 class _Recovery:
     def __init__(self, db: Database) -> None:
         self._db = db
@@ -72,8 +115,9 @@ class _Recovery:
         self._table = PageTable()
         self._stamp = Stamp(0, 0, Pos(0, 0))
         self._touched: set[int] = set()
-        self._unsynced: list[Path] = []
         self._first_pages: set[int] = set()  # checksums that page 1 had since the table was saved; empty: all was read
+        self._part = NO_WAL  # of the newest LTX file
+        self._synced = 0  # TXID up to which the LTX files are durable
         self._committed = False  # a transaction, by a journal whose super-journal is gone
 
     def run(self) -> Recovered:
@@ -85,7 +129,7 @@ class _Recovery:
             if self._state.pos.txid and self._state.commit == 0:
                 self._remove_database()
             elif image.page_size or self._state.pos.txid:
-                known = self._load_table() or self._rebuild_table(image)
+                known = self._load_table() or self._regenerate(image) or self._rebuild_table(image)
                 self._capture_committed_journal(image)
                 self._reconcile(image, known)
         self._delete("journal")
@@ -192,41 +236,66 @@ class _Recovery:
 
     def _load_table(self) -> bool:
         """The saved table, brought forward to the position; False when that is not possible."""
-        table, stamp = PageTable.load(self._path / "checksums") or (PageTable(), Stamp(0, 0, Pos(0, 0)))
-        if stamp.pos.txid > self._state.pos.txid:
+        way = self._walk()
+        if not self._state.pos.txid or way.state.pos != self._state.pos or not way.is_right:
             return False
-        chain = self._ltx.since(stamp.pos.txid)
-        if chain is None:
-            return False
-        pos, page_size = stamp.pos, stamp.page_size
-        touched, first_pages = set(), {table.get(1)}
-        try:
-            for item in chain:
-                with open(self._ltx.file(*item), "rb") as file:
-                    decoder = ltx.Decoder(file, name=str(item))
-                    head = decoder.header
-                    if head.pre_apply != pos.checksum and not head.is_snapshot:
-                        return False
-                    if head.page_size != page_size:
-                        table.clear()
-                        page_size = head.page_size
-                    for pgno, data in decoder:
-                        table.set(pgno, ltx.page_checksum(pgno, data))
-                        touched.add(pgno)
-                    first_pages.add(table.get(1))
-                    table.truncate(head.commit)
-                    pos = Pos(head.max_txid, decoder.trailer.post_apply)
-        except LTXError as error:
-            log.warning("%s: %s", self._db.name, error)
-            return False
-        state = self._state
-        if pos != state.pos or table.checksum(state.page_size, state.commit) != state.pos.checksum:
-            return False
-        self._table, self._stamp = table, stamp
-        self._touched |= touched
-        self._first_pages = first_pages
-        self._unsynced = [self._ltx.file(*item) for item in chain]
+        self._take(way)
         return True
+
+    def _walk(self) -> Way:
+        """From the saved table along the LTX files, as far as they are whole and follow each other."""
+        table, stamp = PageTable.load(self._path / "checksums") or (PageTable(), Stamp(0, 0, Pos(0, 0)))
+        state = State(stamp.pos, stamp.page_size, stamp.commit)
+        way = Way(stamp, table, state, first_pages={table.get(1)})
+        if stamp.pos.txid <= self._state.pos.txid:
+            for item in self._ltx.after(stamp.pos.txid):
+                try:
+                    if not way.follow(self._ltx.file(*item)):
+                        break
+                except LTXError as error:
+                    log.warning("%s: %s", self._db.name, error)
+                    break
+        return way
+
+    def _take(self, way: Way) -> None:
+        self._table, self._stamp, self._part = way.table, way.stamp, way.part
+        self._touched |= way.touched
+        self._first_pages = way.first_pages
+
+    def _regenerate(self, image: Image) -> bool:
+        """LTX files are missing or torn before the newest, which is what power loss does to those not yet synced.
+
+        What they held is still in the WAL then. Go back to where they begin: the rest is captured once more, and leads
+        to the same positions. Whether it does is looked at before anything is changed.
+        """
+        way = self._walk()
+        if not way.is_right or not way.state.pos.txid < self._state.pos.txid or way.state.page_size != image.page_size:
+            return False
+        base = image.base(way.table, way.state, self._touched | way.touched, way.part)
+        if base is None or not self._leads_here(image, base, way):
+            return False
+        log.warning(
+            "%s: LTX files after %s are not whole, making them again from the WAL", self._db.name, way.state.pos
+        )
+        for item in reversed(self._ltx.ranges()):
+            if item[1] > way.state.pos.txid:
+                self._ltx.forget(item)  # another file will have its name
+        self._take(way)
+        self._state = way.state
+        return True
+
+    def _leads_here(self, image: Image, base: int, way: Way) -> bool:
+        """Whether the WAL's transactions lead from there to the position."""
+        table, state = way.table.copy(), way.state
+        for tx in image.transactions[base:]:
+            change = transaction.examine(PageMap(image.wal_fd, image.page_size, tx.pages), tx.commit, table, state)
+            if change or tx.commit != state.commit:
+                table.update(change.checksums)
+                table.truncate(tx.commit)
+                state = State(Pos(state.pos.txid + 1, change.post_apply), image.page_size, tx.commit)
+            if state.pos == self._state.pos:
+                return True
+        return False
 
     def _rebuild_table(self, image: Image) -> bool:
         """The table from the database itself, which costs a read of all of it; False when it fits no position."""
@@ -262,12 +331,12 @@ class _Recovery:
         commit = image.file_pages
         wanted = range(1, commit + 1)  # all: the journal does not tell of unused pages that came into use
         pages = PageMap(image.fd, image.page_size, InPlace(wanted, image.page_size))
-        self._capture(pages, commit, transaction.NO_WAL)
+        self._capture(pages, commit, NO_WAL)
 
     def _reconcile(self, image: Image, known: bool) -> None:
         """Make the database file hold the position, and what the WAL has beyond it."""
         known = known and self._state.pos.txid > 0
-        base = image.base(self._table, self._state, self._suspects(image)) if known else None
+        base = image.base(self._table, self._state, self._suspects(image), self._part) if known else None
         if base is not None:
             self._capture_extra(image, base)
         elif not known or self._is_ahead(image) or not image.repair(self._table, self._state, self._sources()):
@@ -275,6 +344,7 @@ class _Recovery:
         else:
             log.info("%s: brought forward from its LTX files", self._db.name)
         image.fold(self._state.commit)
+        self._sync_ltx()  # before the WAL goes that they came from
         self._delete("wal")
         sync_directory(self._path)
         self._state.is_wal = image.says_wal()
@@ -338,10 +408,10 @@ class _Recovery:
 
     def _capture_wal(self, image: Image, tx: WALTransaction) -> None:
         assert image.wal_header is not None
-        part = transaction.WALPart(tx.offset, tx.size, image.wal_header.salt1, image.wal_header.salt2)
+        part = WALPart(tx.offset, tx.size, image.wal_header.salt1, image.wal_header.salt2)
         self._capture(PageMap(image.wal_fd, image.page_size, tx.pages), tx.commit, part)
 
-    def _capture(self, pages: PageMap, commit: int, part: transaction.WALPart) -> None:
+    def _capture(self, pages: PageMap, commit: int, part: WALPart) -> None:
         """Make the LTX file of one more transaction."""
         before = self._state
         change = transaction.examine(pages, commit, self._table, before)
@@ -357,7 +427,6 @@ class _Recovery:
         final = self._ltx.file(head.min_txid, head.max_txid)
         os.replace(temporary, final)
         self._ltx.add(head.min_txid, head.max_txid, size)
-        self._unsynced.append(final)
         if pages.page_size != before.page_size:
             self._table.clear()
         self._table.reserve(commit)
@@ -383,7 +452,7 @@ class _Recovery:
         if commit:
             pages = PageMap(image.fd, image.page_size, InPlace(range(1, commit + 1), image.page_size))
             if known and image.page_size == self._state.page_size:
-                self._capture(pages, commit, transaction.NO_WAL)
+                self._capture(pages, commit, NO_WAL)
             else:
                 self._table = PageTable()
                 self._capture_whole(pages, commit)
@@ -392,7 +461,7 @@ class _Recovery:
         """One transaction with every page, whatever the state before was."""
         before = self._state
         self._state = State(before.pos, 0, 0, before.timestamp)
-        self._capture(pages, commit, transaction.NO_WAL)
+        self._capture(pages, commit, NO_WAL)
 
     def _set_database_aside(self, image: Image) -> None:
         image.close()  # what is kept must stay as it is
@@ -415,10 +484,17 @@ class _Recovery:
 
     # ---------------------------------------------------------------------------------------------------- saving
 
+    def _sync_ltx(self) -> None:
+        """Make LTX files durable: none is known to be that was written after the table was saved."""
+        ranges = [item for item in self._ltx.ranges() if item[1] > max(self._stamp.pos.txid, self._synced)]
+        if ranges:
+            sync_files(self._ltx.path, [self._ltx.file(*item) for item in ranges])
+            self._synced = self._state.pos.txid
+
     def _save(self) -> None:
         stamp = Stamp(self._state.page_size, self._state.commit, self._state.pos)
         if stamp == self._stamp or not stamp.pos.txid:
             return
-        sync_files(self._ltx.path, self._unsynced)
+        self._sync_ltx()
         pagetable.save(self._path / "checksums", stamp, self._table.take_changes(stamp.commit, whole=True))
         self._stamp = stamp

@@ -19,7 +19,7 @@ BATCH = 1000  # files removed before the trio thread gets another turn
 
 
 class Retention:
-    """Removes LTX files older than the retention, never the newest, never one that start-up or a backup needs."""
+    """Removes LTX files older than the retention, never one that start-up or a backup needs."""
 
     def __init__(self, store: Store, retention: float, interval: float, *, backup: bool) -> None:
         self._store = store
@@ -52,6 +52,8 @@ class Retention:
             if expired[-1][1] > db.saved.txid:
                 await db.save_table()
                 expired = [item for item in expired if item[1] <= db.saved.txid]
+            # Start-up needs a file that survives a power failure: the newest ones may not have reached the disk.
+            expired = [item for item in expired if item[1] < db.durable_ltx]
             if not expired:
                 break
             await trio.to_thread.run_sync(self._unlink, db, expired)

@@ -9,6 +9,7 @@ import secrets
 import time
 from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -19,6 +20,7 @@ from litefs.live.client import ClientProcess
 from litefs.ltx import Pos
 from litefs.store import branches, clusterid, nodeids
 from litefs.store.database import Database
+from litefs.store.directories import Directories
 from litefs.store.durability import Durability
 from litefs.store.events import EventHub
 from litefs.store.gate import Gate
@@ -95,7 +97,7 @@ class Store:
         self.remote: Remote | None = None
         self.events = EventHub()
         self.subscriptions = Subscriptions()
-        self.directories: set[Database] = set()  # with entries that are not durable yet
+        self.directories = Directories()
         self._moved: set[Database] = set()  # since their page table was saved
         self.wal_grown = trio.Event()
         self._to_prime: set[Database] = set()
@@ -105,8 +107,10 @@ class Store:
         self.client = ClientProcess(lambda name, txid: self._durability.seen(name, txid))
         self._durability = Durability(self, self.client)
         self._retention = Retention(self, retention, retention_interval, backup=backup)
-        self.dbs_dir.mkdir(parents=True, exist_ok=True)
-        self.super_dir.mkdir(exist_ok=True)
+        if not (self.dbs_dir.exists() and self.super_dir.exists()):
+            self.dbs_dir.mkdir(parents=True, exist_ok=True)
+            self.super_dir.mkdir(exist_ok=True)
+            sync_directory(self.data_dir)
         branches.sweep(self.data_dir)
         try:
             nodeids.remember(self.data_dir, self.node_id)
@@ -125,6 +129,10 @@ class Store:
     def super_dir(self) -> Path:
         """Directory of super-journals."""
         return self.data_dir / "super"
+
+    def super_changed(self) -> None:
+        """A super-journal was made or deleted: the next directory sync includes it."""
+        self.directories.changed(self.super_dir, partial(sync_directory, self.super_dir))
 
     def database_path(self, name: str) -> Path:
         """Directory of a database."""
@@ -205,7 +213,7 @@ class Store:
         """A database that never held anything is gone: nothing of it is kept."""
         self._databases.pop(db.name, None)
         self._moved.discard(db)
-        self.directories.discard(db)
+        self.directories.forget(db.path)
 
     async def positions(self, names: Collection[str] | None = None) -> dict[str, Pos]:
         """Published position of every database that was ever written, dropped ones included.

@@ -253,6 +253,32 @@ def test_open_transaction_at_the_end_of_the_wal(case: Case) -> None:
     case.check(case.history.pos, case.history.image)
 
 
+@pytest.mark.parametrize("torn", [[3], [2, 3], [3, 5], [2, 4]])
+@pytest.mark.parametrize("folded", [False, True])
+def test_files_before_the_newest_are_torn(case: Case, torn: list[int], folded: bool) -> None:
+    """Power loss takes what was not synced in any order. The WAL has it all: the same positions come of it again."""
+    scratch = in_wal(case)
+    first = case.history.images[1]
+    case.save_table(first, Pos(1, chain.checksum(first, 4096)))
+    for txid in torn:
+        os.truncate(case.files / "ltx" / ltx.filename(txid, txid), 150)
+    if folded:  # a checkpoint has begun
+        case.history.place(scratch.image, wal=scratch.side("wal"))
+    case.check(case.history.pos, case.history.image)
+
+
+def test_database_file_is_ahead_of_the_newest_file(case: Case) -> None:
+    """Checkpointed transactions whose LTX files were lost are made again one by one, not as one."""
+    scratch = in_wal(case)
+    case.save_table(case.history.image, case.history.pos)
+    images = []
+    for n in range(2):
+        scratch(f"UPDATE t SET x = randomblob(200) WHERE id = {n + 1}")
+        images.append(scratch.image)
+    case.history.place(scratch.image, wal=scratch.side("wal"))
+    case.check(Pos(case.history.pos.txid + 2, chain.checksum(images[-1], 4096)), images[-1])
+
+
 @pytest.mark.parametrize("committed", [True, False])
 def test_restarted_wal(case: Case, committed: bool) -> None:
     """New salts, and old frames behind."""
