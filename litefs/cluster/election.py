@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -32,11 +32,13 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-ASK_LIMIT = 0.5
-"""Seconds for the others to answer."""
+ASK_LIMIT = 1.5
+"""Seconds for the others to answer. One whose disk is stuck for a moment may be the one that has most."""
 
-QUESTION = "/status?databases=none&lease=free"
-"""Also tells the one who is asked that the lease is free: it may still wait for a primary that is gone."""
+QUESTION = "/status?databases=none"
+
+LEASE_IS_FREE = "&lease=free"
+"""Tells the one who is asked that it need not wait any more for a primary that is gone."""
 
 DELAYS = 5
 """Reconnect delays that a node waits for a better one to become primary."""
@@ -118,7 +120,7 @@ class Election:
 
     async def must_wait(self) -> bool:
         """Whether a better node can be reached that should take the lease, and there is still time for it to."""
-        found = await self._ask_all()
+        found = await self._ask_all(QUESTION + LEASE_IS_FREE)
         own = sum(pos.txid for pos in (await self._store.positions()).values())
         this = Standing("", self._terms.held, own, True)
         best = max((other for other in found if other.outranks(this)), key=lambda other: other.rank, default=None)
@@ -135,12 +137,16 @@ class Election:
         log.warning(text, self._node, best.name, more, self.patience)
         return False
 
-    async def _ask_all(self) -> list[Standing]:
+    async def anybody_else(self, but: Collection[str]) -> bool:
+        """Whether a node could become primary that is not at one of these URLs."""
+        return bool(await self._ask_all(QUESTION, but))
+
+    async def _ask_all(self, question: str, but: Collection[str] = ()) -> list[Standing]:
         """The reachable nodes that could become primary."""
         found: list[Standing] = []
 
         async def ask(url: str) -> None:
-            standing = await self._ask(url)
+            standing = await self._ask(url, question)
             if standing is None:
                 return
             self._terms.heard(standing.term)
@@ -149,13 +155,13 @@ class Election:
 
         async with trio.open_nursery() as nursery:
             for member in self._members.others:
-                if member.candidate:
+                if member.candidate and member.advertise_url not in but:
                     nursery.start_soon(ask, member.advertise_url)
         return found
 
-    async def _ask(self, url: str) -> Standing | None:
+    async def _ask(self, url: str, question: str) -> Standing | None:
         try:
-            answer = await self._peers.request("GET", url, QUESTION, timeout=ASK_LIMIT)
+            answer = await self._peers.request("GET", url, question, timeout=ASK_LIMIT)
             return self._standing(answer.body) if answer.status == 200 else None
         except (StreamError, OSError, ValueError, KeyError, TypeError) as error:
             log.debug("%s: %s does not say what it has: %s", self._node, url, error)

@@ -6,7 +6,7 @@ In order:
     2.  Commands that run on the primary only are asked to end, and waited for.
     3.  The gate is shut: commits wait in the last step before they are captured, their writers know nothing.
     4.  What is captured is published: durable, and committed in SQLite's own eyes.
-    5.  The target is sent all of it.
+    5.  The target is sent all of it, and so are the other candidates: one of them leads if the target fails now.
     6.  *The lease is given*: without an await this node stops being writable and the Handoff frame goes out.
     7.  The gate opens. Commits that waited look again whether they may, and fail as any write on a replica.
 
@@ -17,7 +17,7 @@ uses the lease again, not even when the target does not take it: two holders of 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Collection
 from typing import TYPE_CHECKING
 
 import trio
@@ -29,6 +29,7 @@ from litefs.replication.peerstream import Offer
 if TYPE_CHECKING:
     from litefs.cluster.role import Role
     from litefs.cluster.tenure import Tenure
+    from litefs.replication.peerstream import PeerStream
     from litefs.replication.server import StreamServer
     from litefs.store import Store
 
@@ -40,11 +41,20 @@ PREPARE_LIMIT = 2.0
 GATE_LIMIT = 2.5
 """Seconds that commits wait for a lease to be given. In many languages SQLite waits 5 s for a lock by default."""
 
+RESIGN_LIMIT = 8.0
+"""Seconds after which no further candidate is tried or waited for; commits go on between two tries."""
+
+LOOK_INTERVAL = 0.05
+"""Seconds between two looks for a candidate that is on its way."""
+
+OTHERS_LIMIT = 0.5
+"""Seconds of those for the candidates that are not the target."""
+
 FLUSH_LIMIT = 1.0
 """Seconds that commits wait for replicas to be sent everything before the lease is released."""
 
-TRIES = 2
-"""Candidates that are offered the lease before it is released."""
+LAST_FLUSH_LIMIT = 5.0
+"""The same where there are candidates that could not be given the lease: what they are not sent may be lost."""
 
 
 class Handover:
@@ -56,6 +66,8 @@ class Handover:
         streams: how other nodes are reached.
         lease_type: for messages.
         stop_leading: makes this node not the primary, at once.
+        node: this node, for the log.
+        reachable: whether another candidate answers, of those that are not at one of these URLs.
     """
 
     def __init__(
@@ -66,6 +78,7 @@ class Handover:
         lease_type: str,
         stop_leading: Callable[[], None],
         node: str,
+        reachable: Callable[[Collection[str]], Awaitable[bool]],
     ) -> None:
         self._store = store
         self._role = role
@@ -73,6 +86,7 @@ class Handover:
         self._lease_type = lease_type
         self._stop_leading = stop_leading
         self._node = node
+        self._reachable = reachable
 
     async def give(self, tenure: Tenure, node_id: int) -> None:
         """Hand the lease over to a connected node.
@@ -95,6 +109,8 @@ class Handover:
 
         with self._store.gate.shut(), trio.move_on_after(GATE_LIMIT):
             await self._store.all_published()
+            with trio.move_on_after(OTHERS_LIMIT):
+                await self._streams.all_sent()
             await self._streams.hand_over(node_id, Offer(tenure.lease.id, give))
         if not tenure.given:
             raise StreamError(f"the target could not be sent everything within {GATE_LIMIT:g} s: nothing has changed")
@@ -112,27 +128,59 @@ class Handover:
             what = "the lease could not be renewed" if stream.live.is_set() else "the target has not caught up"
             raise StreamError(f"{what} within {PREPARE_LIMIT:g} s")
 
-    async def give_to_best(self, tenure: Tenure) -> None:
-        """Hand the lease over to the most advanced connected candidate, if there is one and it works; see `given`."""
-        if not tenure.lease.supports_handoff:
-            return
-        for stream in self._streams.candidates[:TRIES]:
+    async def resign(self, tenure: Tenure) -> None:
+        """Stop being primary: the most advanced candidate gets the lease; where none takes it, it is free.
+
+        Candidates that have just lost their stream, or have not caught up, are waited for: what this node has captured
+        and nobody else has would be lost from the cluster.
+        """
+        limit = LAST_FLUSH_LIMIT if tenure.lease.supports_handoff and await self._offer(tenure) else FLUSH_LIMIT
+        if not tenure.given and self._role.is_primary:
+            async with self._role.yielding():
+                await self._give_up(limit)
+
+    async def _offer(self, tenure: Tenure) -> bool:
+        """Whether there were candidates; see `tenure.given` for whether one of them has it."""
+        deadline = trio.current_time() + RESIGN_LIMIT
+        tried: set[int] = set()
+        while self._role.is_primary and (stream := await self._next_candidate(tried, deadline)) is not None:
+            tried.add(stream.number)
             try:
                 await self.give(tenure, stream.peer_id)
-                return
+                break
             except LitefsError as error:
                 log.warning("%s: cannot hand over to node %016X: %s", self._node, stream.peer_id, error)
+        return bool(tried)
 
-    async def give_up(self) -> None:
-        """Stop being primary, after every replica has been sent what is published, if that does not take long."""
-        async with self._role.yielding():
-            await self._give_up()
+    async def _next_candidate(self, tried: Collection[int], deadline: float) -> PeerStream | None:
+        """A stream that was not tried; one that failed has ended, and its peer connects again."""
+        while trio.current_time() < deadline:
+            for stream in self._streams.candidates:
+                if stream.number not in tried:
+                    return stream
+            if not await self._is_hope(tried):
+                return None
+            await trio.sleep(LOOK_INTERVAL)
+        return None
 
-    async def _give_up(self) -> None:
+    async def _is_hope(self, tried: Collection[int]) -> bool:
+        settled = []
+        for stream in self._streams.peers.values():
+            if stream.member is None or stream.ending:
+                continue
+            if stream.may_come and stream.number not in tried:
+                return True
+            settled.append(stream.member.advertise_url)
+        return await self._reachable(settled)
+
+    async def _give_up(self, limit: float) -> None:
         with self._store.gate.shut():
-            with trio.move_on_after(FLUSH_LIMIT) as limit:
+            with trio.move_on_after(limit) as flushing:
                 await self._store.all_published()
                 await self._streams.flush_all()
-            if limit.cancelled_caught:
-                log.warning("%s: not every replica could be sent everything within %g s", self._node, FLUSH_LIMIT)
+            if flushing.cancelled_caught:
+                text = (
+                    "%s: not every replica could be sent everything within %g s: what is only here is kept as a branch"
+                )
+                log.warning(text + " if another node becomes primary, see: litefs branches list", self._node, limit)
             self._stop_leading()

@@ -130,7 +130,9 @@ class RoleMachine:
         self._election = Election(
             store, peers, members, terms, reconnect_delay=reconnect_delay, clock=clock, node=self._node
         )
-        self._handover = Handover(store, role, streams, leaser.type, self._stop_leading, self._node)
+        self._handover = Handover(
+            store, role, streams, leaser.type, self._stop_leading, self._node, self._election.anybody_else
+        )
         self._kept = KeptLease(store.data_dir / "lease")
         self._handing = trio.Lock()
         self._tenure: Tenure | None = None
@@ -277,10 +279,7 @@ class RoleMachine:
 
     async def _resign(self) -> None:
         async with self._handing:
-            tenure = self._leading()
-            await self._handover.give_to_best(tenure)
-            if self._role.is_primary:
-                await self._handover.give_up()
+            await self._handover.resign(self._leading())
 
     def _leading(self) -> Tenure:
         if self._tenure is None or not self._role.is_primary:

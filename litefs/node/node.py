@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-LEASE_GRACE = 20.0  # seconds to hand the lease over; each step of it has a limit of its own
+LEASE_GRACE = 25.0  # seconds to hand the lease over; each step of it has a limit of its own
 HTTP_GRACE = 2.0  # seconds for requests under way, and for a connection that is busy with a stream's last frames
 MOUNT_GRACE = 1.0  # seconds for applications' requests under way, once no path leads to the mount any more
 SERVICE_GRACE = 5.0  # seconds for a plugin's service that wants to leave in an orderly way

@@ -129,7 +129,22 @@ class PeerStream(AsyncIterator[bytes]):
     @property
     def may_lead(self) -> bool:
         """Whether the peer could take over now, as far as it has said."""
-        return bool(self.member and self.member.candidate and self.live.is_set() and self.complete)
+        return self.may_come and self.live.is_set()
+
+    @property
+    def may_come(self) -> bool:
+        """Whether the peer could take over once it has caught up."""
+        return bool(self.member and self.member.candidate and self.complete) and not self.ending
+
+    @property
+    def sent(self) -> bool:
+        """Whether the peer has been sent everything that is published."""
+        return not self._lacking()
+
+    @property
+    def ending(self) -> bool:
+        """Whether nothing new will be sent any more."""
+        return self._ending is not None
 
     @property
     def transactions(self) -> int:

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from litefs.replication.members import Member
     from litefs.store import Store
 
+SENT_INTERVAL = 0.005
+"""Seconds between two looks whether replicas have been sent everything."""
+
 
 class StreamServer:
     """Opens streams and knows those that are open.
@@ -104,6 +107,11 @@ class StreamServer:
         """End every stream: this node is no longer the primary. Returns at once."""
         for stream in list(self.open):
             stream.end()
+
+    async def all_sent(self) -> None:
+        """Return when every candidate that has caught up before has been sent everything that is published."""
+        while any(stream.may_lead and not stream.sent for stream in self.peers.values()):
+            await trio.sleep(SENT_INTERVAL)
 
     async def flush_all(self) -> None:
         """End every stream after it has sent everything that is published; returns when all have ended."""

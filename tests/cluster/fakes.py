@@ -154,6 +154,7 @@ class FakeFollower:
         self.scope = trio.CancelScope()
         self.reason = ""
         self.deaf = False  # what is sent does not arrive
+        self.away = False  # cannot reach anybody
 
     def cut(self, reason: str) -> None:
         self.reason = reason
@@ -162,7 +163,7 @@ class FakeFollower:
     async def follow(self, url: str) -> str | None:
         peer = self.nodes.get(url)
         await trio.lowlevel.checkpoint()
-        if peer is None or not peer.store.writable:
+        if peer is None or self.away or not peer.store.writable:
             raise StreamError("invalid response: code=503 lease expired")
         self.node.store.cluster_id = self.node.store.cluster_id or peer.store.cluster_id
         positions = posmap.encode(await self.node.store.positions())

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sqlite3
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 
 import pytest
@@ -114,6 +116,33 @@ def test_promote_does_not_hang_on_a_silent_primary(make_member: Callable[..., Me
         b.post("/promote")
     assert time.monotonic() - started < 6
     a.resume()
+
+
+def test_a_primary_that_stops_waits_for_a_replica_that_is_stuck(make_member: Callable[..., Member]) -> None:
+    """It goes on writing until there is somebody who can have all of it."""
+    a = make_member("a")
+    relay = Relay(int(a.url.rpartition(":")[2]))
+    a.configure_lease({"advertise-url": relay.url})
+    a.start()
+    b = make_member("b").start()
+    make_table(a)
+    wait_same(a, b)
+    with closing(relay), Writer(a) as writer:
+        writer.wait_acked(20)
+        with ThreadPoolExecutor() as pool:
+            with relay.stalled():
+                with closing(sqlite3.connect(a.path("db"), timeout=10)) as connection, connection:
+                    connection.execute("CREATE TABLE big AS SELECT randomblob(30000000)")  # more than sockets hold
+                stopped = pool.submit(a.stop)
+                wait_for(lambda: "cannot hand over to node" in a.log(), "a first try that fails")
+                writer.wait_acked(20)
+            wait_for(lambda: b.is_primary, "primary b")
+            assert stopped.result() == 0
+        acked = set(writer.stop())
+    assert acked <= set(b.rows())
+    a.start()
+    wait_same(b, a)
+    assert not branches(a.data)
 
 
 def test_rolling_restart_under_writers(make_member: Callable[..., Member]) -> None:

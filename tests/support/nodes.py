@@ -24,7 +24,7 @@ from .waiting import wait_for
 COMMAND = Path(sysconfig.get_path("scripts")) / "litefs"
 READY = "waiting for signal or subprocess to exit"
 START_LIMIT = 20.0  # seconds
-STOP_LIMIT = 20.0
+STOP_LIMIT = 40.0
 _ERROR = re.compile(r"^.*(?:level=ERROR|Traceback \(most recent call last\)).*$", re.MULTILINE)
 
 
