@@ -180,12 +180,19 @@ class RoleMachine:
         """Seconds for which this node's lease counts without renewal; infinite for a static one, None without one."""
         return self._tenure.remaining if self._tenure is not None and self._role.is_primary else None
 
+    def _connected(self) -> list[str] | None:
+        """URLs of the replicas, if this is the primary."""
+        if not self._role.is_primary:
+            return None
+        return [stream.member.advertise_url for stream in self._streams.open if stream.member is not None]
+
     # -------------------------------------------------------------------------------------------------------- life
 
     async def run(self) -> None:
         """Work until `leave`, or until cancelled: then the lease is only released."""
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._terms.keep)
+            nursery.start_soon(self._members.keep, self._connected)
             await self._run()
             nursery.cancel_scope.cancel()
 

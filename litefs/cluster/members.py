@@ -5,8 +5,11 @@ from __future__ import annotations
 import json
 import logging
 import os
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Collection
 from pathlib import Path
+
+import trio
 
 from litefs.errors import StreamError
 from litefs.leases import PrimaryInfo
@@ -15,22 +18,31 @@ from litefs.replication.members import MAX_MEMBERS, Member
 
 log = logging.getLogger(__name__)
 
+FORGET_AFTER = 24 * 3600.0
+"""Seconds without a connection after which a node is taken to be gone for good."""
+
+SWEEP_INTERVAL = 60.0
+"""Seconds between two looks for such nodes."""
+
 
 class Members:
     """Who else there is. A node is known by its advertise URL: its id changes with each start.
 
-    The primary learns of its replicas when they connect, and tells them of each other. Names of nodes that are gone for
-    good stay until newer ones take their place; asking them costs nothing but a refused connection.
+    The primary learns of its replicas when they connect, tells them of each other, and forgets those that have not been
+    connected for a day. Its replicas know whom it knows. A node that comes back is met again by connecting.
 
     Args:
         path: file to remember them in.
         own: this node, which is no other.
+        now: a clock in seconds.
     """
 
-    def __init__(self, path: Path, own: Callable[[], Member | None]) -> None:
+    def __init__(self, path: Path, own: Callable[[], Member | None], now: Callable[[], float] = time.monotonic) -> None:
         self._path = path
         self._own = own
+        self._now = now
         self._known: dict[str, Member] = {}
+        self._seen: dict[str, float] = {}
         self.changed: Callable[[], None] = lambda: None
         for member in self._load():
             self._known[member.advertise_url] = member
@@ -60,6 +72,42 @@ class Members:
         """The lease names this node. More about it is known once it says so itself."""
         if primary.advertise_url not in self._known and members.is_url(primary.advertise_url):
             self.learn([Member(0, primary.hostname, primary.advertise_url, True)])
+
+    def told(self, found: list[Member]) -> None:
+        """What the primary knows: whom it does not name is forgotten."""
+        named = {member.advertise_url for member in found}
+        self._forget([url for url in self._known if url not in named])
+        self.learn(found)
+
+    async def keep(self, connected: Callable[[], Collection[str] | None]) -> None:
+        """Forget those who are gone.
+
+        Args:
+            connected: URLs of the nodes that are, while this one is primary; None while it is not.
+        """
+        while True:
+            self.sweep(connected())
+            await trio.sleep(SWEEP_INTERVAL)
+
+    def sweep(self, connected: Collection[str] | None) -> None:
+        """See `keep`."""
+        now = self._now()
+        if connected is None:  # only the primary can tell who is there
+            self._seen.clear()
+            return
+        self._seen = {url: now if url in connected else self._seen.get(url, now) for url in self._known}
+        gone = [url for url, seen in self._seen.items() if now - seen > FORGET_AFTER]
+        for url in gone:
+            log.info("%s (%s) has not been connected for a day and is forgotten", self._known[url].hostname, url)
+        if self._forget(gone):
+            self.changed()
+
+    def _forget(self, urls: Collection[str]) -> bool:
+        for url in urls:
+            del self._known[url]
+        if urls:
+            self._save()
+        return bool(urls)
 
     def learn(self, found: list[Member]) -> None:
         """Nodes that were heard of."""

@@ -79,7 +79,7 @@ class Network:
             token=http.auth_token,
             tls=tls,
             introduce=lambda: self.machine.introduction,
-            learned=members.learn,
+            learned=members.told,
             terms=terms,
         )
         self.machine = RoleMachine(

@@ -213,7 +213,7 @@ class Receiver:
             case Heartbeat(timestamp_ms):
                 self.node.role.heartbeat(timestamp_ms)
             case Members(data):
-                self.node.members.learn(members.decode(data))
+                self.node.members.told(members.decode(data))
             case Term(term, whole):
                 (self.node.terms.follow if whole else self.node.terms.heard)(term)
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from litefs.cluster.members import Members
+from litefs.cluster.members import FORGET_AFTER, Members
 from litefs.errors import StreamError
 from litefs.leases import PrimaryInfo
 from litefs.replication import members as messages
@@ -47,6 +47,37 @@ def test_the_last_primary_is_known_by_its_url(tmp_path: Path) -> None:
     found.met(PrimaryInfo("p", "http://p:1"))
     found.met(PrimaryInfo("p", "no url"))
     assert found.others == [Member(0, "p", "http://p:1", True)]
+
+
+def test_the_primary_forgets_who_has_been_away_for_a_day(tmp_path: Path) -> None:
+    now = 0.0
+    found = Members(tmp_path / "members.json", lambda: OWN, lambda: now)
+    third = Member(3, "third", "http://third:20202", True)
+    found.learn([OTHER, third])
+    found.sweep(None)
+    now = FORGET_AFTER * 2
+    found.sweep(None)
+    found.sweep([third.advertise_url])
+    assert found.others == [OTHER, third], "only time as primary counts"
+    now += FORGET_AFTER / 2
+    found.sweep([third.advertise_url])
+    now += FORGET_AFTER / 2 + 1
+    changes: list[int] = []
+    found.changed = lambda: changes.append(1)
+    found.sweep([])
+    assert found.others == [third]
+    assert changes == [1]
+    assert known(tmp_path).others == [third]
+
+
+def test_replicas_know_whom_the_primary_knows(tmp_path: Path) -> None:
+    found = known(tmp_path)
+    third = Member(3, "third", "http://third:20202", True)
+    found.told([OTHER, third, OWN])
+    assert found.others == [OTHER, third]
+    found.told([third, OWN])
+    assert found.others == [third]
+    assert known(tmp_path).others == [third]
 
 
 def test_old_ones_make_room(tmp_path: Path) -> None:
