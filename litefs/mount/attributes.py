@@ -18,6 +18,12 @@ from litefs.store.names import Kind, split
 from litefs.store.store import Store
 
 FOREVER = 3600.0  # seconds
+DATABASE_TIME = 0.25
+"""Seconds for which the kernel may serve cached pages of a database without asking for the file's attributes.
+
+Without a limit it would serve them when the daemon is long dead. A program that had opened the database, but not yet
+its log, would then use the log of whatever is mounted, or lies, at the path by now: together they are no database.
+"""
 CACHED = (Kind.DATABASE, Kind.JOURNAL, Kind.WAL, Kind.SHM, Kind.SUPER)
 NO_ENTRY = OSError(errno.ENOENT, "no such file")
 
@@ -98,7 +104,10 @@ class Attributes:
             found = os.stat(backing_file(db, kind))
         # The kernel drops its cached pages when it sees a new modification time: while a file is open, show none.
         mtime = self._started if self._open.of(inode.number) else found.st_mtime_ns
-        return self._entry(inode.number, mode, found.st_size, mtime, cached=True)
+        entry = self._entry(inode.number, mode, found.st_size, mtime, cached=True)
+        if kind is Kind.DATABASE:
+            entry.attr_timeout = DATABASE_TIME
+        return entry
 
     def _entry(self, number: int, mode: int, size: int, mtime_ns: int, *, cached: bool) -> EntryAttributes:
         entry = EntryAttributes()

@@ -32,26 +32,42 @@ def _unescape(text: str) -> str:
     return text.encode().decode("unicode_escape").encode("latin-1").decode("utf-8", "surrogateescape")
 
 
+def try_unmount(directory: Path) -> bool:
+    """Unmount if nobody has a file open there, or works in it; whether it is gone."""
+    return _unmount(directory, at_once=False) is None
+
+
 def unmount(directory: Path) -> None:
     """Unmount at once, even while files are open on it.
 
     Raises:
         MountError: it stays mounted; says why.
     """
-    if os.geteuid() == 0:
-        libc = ctypes.CDLL(None, use_errno=True)
-        if libc.umount2(os.fsencode(directory), _MNT_DETACH) == 0:
-            return
-        reason = os.strerror(ctypes.get_errno())
-    else:
-        command = shutil.which("fusermount3") or shutil.which("fusermount")
-        if command is None:
-            raise MountError("fusermount3 is not installed", "apt-get install fuse3")
-        done = subprocess.run([command, "-u", "-z", directory], capture_output=True, text=True, timeout=20)
-        if done.returncode == 0:
-            return
-        reason = done.stderr.strip()
-    raise MountError(f"cannot unmount {directory}: {reason}", f"try: umount -l {directory}")
+    reason = _unmount(directory, at_once=True)
+    if reason is not None:
+        raise MountError(f"cannot unmount {directory}: {reason}", f"try: umount -l {directory}")
+
+
+def _unmount(directory: Path, *, at_once: bool) -> str | None:
+    """Why it is still mounted; None when it is not."""
+    reason = _unmount_root(directory, at_once) if os.geteuid() == 0 else _unmount_user(directory, at_once)
+    return reason if reason is not None and mounted_type(directory) is not None else None
+
+
+def _unmount_root(directory: Path, at_once: bool) -> str | None:
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.umount2(os.fsencode(directory), _MNT_DETACH if at_once else 0) == 0:
+        return None
+    return os.strerror(ctypes.get_errno())
+
+
+def _unmount_user(directory: Path, at_once: bool) -> str | None:
+    command = shutil.which("fusermount3") or shutil.which("fusermount")
+    if command is None:
+        raise MountError("fusermount3 is not installed", "apt-get install fuse3")
+    flags = ["-u", "-z"] if at_once else ["-u"]
+    done = subprocess.run([command, *flags, directory], capture_output=True, text=True, timeout=20)
+    return None if done.returncode == 0 else done.stderr.strip()
 
 
 def clean_stale(directory: Path) -> bool:

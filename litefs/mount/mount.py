@@ -12,12 +12,15 @@ import trio
 
 from litefs.errors import MountError
 from litefs.mount import kernel, quiet, readloop
+from litefs.mount.attributes import DATABASE_TIME
 from litefs.mount.operations import Operations
 from litefs.mount.special import Role
 from litefs.store.store import Store
 
 log = logging.getLogger(__name__)
 
+OPEN_GRACE = 1.0  # seconds for applications to close their files
+LOOK_INTERVAL = 0.05  # seconds between two looks whether they have
 AWAKE = 300e-6  # seconds the loop stays awake after the last write, with busy_poll
 
 
@@ -47,6 +50,7 @@ class Mount:
         self._options = options or Options()
         self._operations = Operations(store, role)
         self._open = False
+        self._unmounted = False
 
     def open(self) -> None:
         """Mount. A mount that a dead daemon left behind is removed first.
@@ -101,11 +105,36 @@ class Mount:
                 await trio.lowlevel.checkpoint()
             operations.active = trio.Event()
 
+    def shut(self) -> None:
+        """Have applications open nothing any more."""
+        self._operations.closing = True
+
+    async def leave(self) -> None:
+        """Unmount once no file is open, or after a moment all the same; what is open is served until then.
+
+        Nothing may lead from an open database to files that lie at its path once the mount is gone: an application that
+        opened its log there would have its commits acknowledged by nobody. So nothing is opened meanwhile, and what
+        stays open can be read no more when the path goes.
+
+        Raises:
+            MountError: it stays mounted; says why.
+        """
+        self.shut()
+        with trio.move_on_after(OPEN_GRACE):
+            while not await trio.to_thread.run_sync(kernel.try_unmount, self.directory):
+                await trio.sleep(LOOK_INTERVAL)
+            self._unmounted = True
+            return
+        self._operations.closed = True
+        await trio.sleep(DATABASE_TIME * 1.2)
+        await trio.to_thread.run_sync(kernel.unmount, self.directory)
+        self._unmounted = True
+
     def close(self) -> None:
         """Unmount, even while applications have files open: they get an error from then on."""
         if self._open:
             self._open = False
-            pyfuse3.close(unmount=True)
+            pyfuse3.close(unmount=not self._unmounted)
 
     @staticmethod
     def clean_stale(directory: str | os.PathLike[str]) -> bool:

@@ -30,6 +30,8 @@ from litefs.store.database import Database
 from litefs.store.names import Kind, split
 from litefs.store.store import Store
 
+LEAVING = OSError(errno.ENOTCONN, "the node is stopping")
+
 
 class Operations(pyfuse3.Operations):
     """Request handlers of one mount."""
@@ -47,6 +49,8 @@ class Operations(pyfuse3.Operations):
         self._attributes = Attributes(store, role, self._open)
         self._opener = Opener(store, role)
         self._ghosts = Ghosts()
+        self.closing = False  # no file is opened any more
+        self.closed = False  # nothing is read any more
         self.last_request = 0.0  # trio time; what keeps the loop awake looks at it
         self.active = trio.Event()
 
@@ -78,7 +82,11 @@ class Operations(pyfuse3.Operations):
 
     @request
     async def getattr(self, inode: int, ctx: pyfuse3.RequestContext) -> EntryAttributes:
-        return self._attributes.root() if inode == ROOT else await self._attributes.of(self._inodes.get(inode))
+        if inode == ROOT:
+            return self._attributes.root()
+        if self.closed:
+            raise LEAVING
+        return await self._attributes.of(self._inodes.get(inode))
 
     async def forget(self, inode_list: Sequence[tuple[int, int]]) -> None:
         for number, lookups in inode_list:
@@ -125,11 +133,18 @@ class Operations(pyfuse3.Operations):
     @request
     async def open(self, inode: int, flags: int, ctx: pyfuse3.RequestContext) -> FileInfo:
         file = self._inodes.get(inode)
+        own = self._is_own(ctx)
+        self._check_closing(own)
         if self._ghosts.remove(file.name):
             self._deleted(file.name)
         if not file.alive:
             raise OSError(errno.ESTALE, "the file was deleted")  # the kernel looks again, and makes one where it may
-        return self._open.add(file, await self._opener.open(file.name, flags, self._is_own(ctx)))
+        return self._open.add(file, await self._opener.open(file.name, flags, own))
+
+    def _check_closing(self, own: bool) -> None:
+        """A program that has a part of a database open must not find the rest of it somewhere else."""
+        if self.closing and not own:
+            raise LEAVING
 
     @request
     async def create(
@@ -137,6 +152,7 @@ class Operations(pyfuse3.Operations):
     ) -> tuple[FileInfo, EntryAttributes]:
         text = os.fsdecode(name)
         own = self._is_own(ctx)
+        self._check_closing(own)
         await self._opener.make(text, own)
         self._ghosts.remove(text)
         inode = self._inodes.of(text)
@@ -148,6 +164,8 @@ class Operations(pyfuse3.Operations):
 
     @request
     async def read(self, fh: int, off: int, size: int) -> bytes:
+        if self.closed:
+            raise LEAVING
         return await self._handles[fh].read(off, size)
 
     @request

@@ -27,7 +27,6 @@ from litefs.extensions import Backup, Service
 from litefs.http.address import bind
 from litefs.lifecycle import Lifecycle, at_once, unwrap
 from litefs.mount import Mount, Options
-from litefs.mount.kernel import unmount
 from litefs.node.situation import Situation
 from litefs.plugins import Plugins
 from litefs.store.store import Store
@@ -45,7 +44,7 @@ log = logging.getLogger(__name__)
 
 LEASE_GRACE = 25.0  # seconds to hand the lease over; each step of it has a limit of its own
 HTTP_GRACE = 2.0  # seconds for requests under way, and for a connection that is busy with a stream's last frames
-MOUNT_GRACE = 1.0  # seconds for applications' requests under way, once no path leads to the mount any more
+MOUNT_GRACE = 2.0  # seconds for applications to close their files, and for requests under way after that
 SERVICE_GRACE = 5.0  # seconds for a plugin's service that wants to leave in an orderly way
 PUBLISH_LIMIT = 5.0  # seconds until what the commands that come first wrote is on its way to replicas
 STORE_GRACE = 60.0  # seconds to leave the databases as they should lie on disk; if they end, the next start does it
@@ -214,15 +213,16 @@ class Node:
         stack.callback(mount.close)
         mount.open()
         await stack.enter_async_context(
-            self._life.part("mount", mount.serve, leave=self._leave_mount, grace=MOUNT_GRACE)
+            self._life.part("mount", mount.serve, leave=partial(self._leave_mount, mount), grace=MOUNT_GRACE)
         )
         log.info("LiteFS mounted to: %s", fuse.dir)
 
-    async def _leave_mount(self, ended: trio.Event) -> None:
-        # The path goes first. Requests that were under way, and files that are still open, are served meanwhile: a
-        # commit that was captured is answered, not cut off. With no file open, the kernel ends the mount right away.
+    async def _leave_mount(self, mount: Mount, ended: trio.Event) -> None:
+        # Requests that were under way, and files that are still open, are served meanwhile: a commit that was captured
+        # is answered, not cut off. With no file open, the kernel ends the mount right away.
+        mount.shut()
         await self.store.leave_mount()
-        await trio.to_thread.run_sync(unmount, self.config.fuse.dir)
+        await mount.leave()
         await ended.wait()
 
     async def _open_network(
