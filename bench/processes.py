@@ -23,9 +23,23 @@ def children(pid: int) -> list[int]:
 
 def peak_memory(pid: int) -> int:
     """Most bytes that were resident at one time; 0 when the process is gone."""
+    return _memory(pid, "VmHWM:")
+
+
+def resident(pid: int) -> int:
+    """Bytes that are resident; 0 when the process is gone."""
+    return _memory(pid, "VmRSS:")
+
+
+def forget_peak(pid: int) -> None:
+    """From now on the peak is that of what is resident now, and later."""
+    Path(f"/proc/{pid}/clear_refs").write_text("5")
+
+
+def _memory(pid: int, key: str) -> int:
     try:
         for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-            if line.startswith("VmHWM:"):
+            if line.startswith(key):
                 return int(line.split()[1]) * 1024
     except OSError:
         pass

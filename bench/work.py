@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from bench.requests import answers, requests
+from bench.requests import bodies, idle, transfer
 
 _CHUNK = 16  # operations between two looks at the clock
 _LOST = 30.0  # seconds after which a transaction that a replica does not show counts as lost
@@ -118,7 +118,7 @@ def many(directory: str, count: int) -> None:
 
 
 KINDS: dict[str, Callable[..., Any]] = {
-    work.__name__: work for work in (create, reads, commits, visible, latencies, many, answers, requests)
+    work.__name__: work for work in (create, reads, commits, visible, latencies, many, bodies, transfer, idle)
 }
 
 if __name__ == "__main__":
