@@ -33,12 +33,9 @@ log = logging.getLogger(__name__)
 
 NAME = b"__txpos"
 MOST = 16  # databases: browsers take cookies of 4096 bytes
-LOST = (Place.ELSEWHERE, Place.FORGOTTEN)
 
 _ENTRY = rb"[0-9a-f]{8}-[0-9a-f]{16}-[0-9a-f]{16}"
 _VALUE = re.compile(rb"%b(?:\.%b){0,%d}" % (_ENTRY, _ENTRY, MOST - 1))
-
-Wait = trio.Event | None
 
 
 class Seen(NamedTuple):
@@ -51,6 +48,20 @@ class Seen(NamedTuple):
 
     txid: int
     positions: Sequence[tuple[str, Pos]] = ()
+
+
+class Where(NamedTuple):
+    """Where what a client has seen is, as this node sees it.
+
+    Args:
+        place: of the first position that is not here, or here.
+        change: set when that may have changed; None where nobody tells.
+        lost: whether it is in none but another history, if this node has all there is.
+    """
+
+    place: Place
+    change: trio.Event | None = None
+    lost: bool = False
 
 
 class Positions:
@@ -90,24 +101,24 @@ class Positions:
                 found.append((name, pos))
         return found
 
-    async def place(self, seen: Seen) -> tuple[Place, Wait]:
-        """Where that is, and what to wait for if it is not here; None where nobody tells.
+    async def where(self, seen: Seen) -> Where:
+        """Where that is.
 
         A database that LiteFS's cookie is about and that does not exist here has nothing to wait for, as in LiteFS.
         """
-        if seen.txid and (db := await self._database(self._names[0])) is not None and db.pos.txid < seen.txid:
-            return Place.AHEAD, db.moved
         for name, pos in seen.positions:
             db = await self._database(name)
             if db is None:
-                return Place.AHEAD, None
+                return Where(Place.AHEAD)
             moved, trail = db.moved, db.trail
             place, replaced = trail.look(pos), trail.replaced
             if place is Place.FORGOTTEN:
                 place = await trail.search(pos)
             if place is not Place.HERE:
-                return place, moved if place is Place.AHEAD else replaced
-        return Place.HERE, None
+                return Where(place, moved if place is Place.AHEAD else replaced, lost=True)
+        if seen.txid and (db := await self._database(self._names[0])) is not None and db.pos.txid < seen.txid:
+            return Where(Place.AHEAD, db.moved)
+        return Where(Place.HERE)
 
     def now(self) -> list[Pos | None]:
         """Where the databases that were used so far are."""

@@ -15,7 +15,7 @@ from litefs_proxy_fly import answers
 from litefs_proxy_fly.answers import Answer
 from litefs_proxy_fly.globs import Globs, path_of
 from litefs_proxy_fly.heads import Request
-from litefs_proxy_fly.positions import LOST, Positions
+from litefs_proxy_fly.positions import Positions, Where
 from litefs_proxy_fly.replays import MOST_HOPS, Replays
 from litefs_proxy_fly.underway import UnderWay
 
@@ -159,28 +159,30 @@ class Rules:
             return _read(request)
         with trio.move_on_after(POSITION_LIMIT):
             while True:
-                place, change = await self.positions.place(seen)
-                if place is Place.HERE:
+                where = await self.positions.where(seen)
+                if where.place is Place.HERE:
                     return await self._say_where(request, "proxying to target", _read(request))
-                if place in LOST and (verdict := await self._lost(request)) is not None:
+                if (verdict := await self._lost(request, where)) is not None:
                     return verdict
-                with trio.move_on_after(math.inf if place is Place.AHEAD and change is not None else POSITION_CHECK):
-                    await (trio.Event() if change is None else change).wait()
+                await self._change(where)
+        if seen.positions and not self._role.is_primary and (verdict := self._write(request)) is not None:
+            return verdict
         return await self._say_where(request, f"requires {seen}, proxy timeout", answers.STALE)
 
-    async def _lost(self, request: Request) -> Verdict | None:
+    async def _lost(self, request: Request, where: Where) -> Verdict | None:
         """For a read whose client has seen what this node does not know to be in its history; None: wait.
 
-        The primary decides: a replica may lack something of the past, or be itself what is not up to date.
+        The primary decides, which has all there is. A replica may lack something of the past, or be itself what is not
+        up to date; and what is ahead of it may just be on its way.
         """
-        if not self._role.is_primary:
-            return self._write(request)
-        return await self._diverged(request) if self._store.writable else None
+        if self._role.is_primary:
+            return await self._diverged(request) if where.lost and self._store.writable else None
+        return self._write(request) if where.place in (Place.ELSEWHERE, Place.FORGOTTEN) else None
 
     async def _lost_by_another(self, request: Request) -> Answer | None:
         """The answer for a read that another node has sent here for that reason, if this one is of the same opinion."""
         seen = self.positions.seen(request.cookies)
-        if seen is None or (await self.positions.place(seen))[0] not in LOST:
+        if seen is None or not (await self.positions.where(seen)).lost:
             return None
         return await self._diverged(request)
 
@@ -208,6 +210,13 @@ class Rules:
         return self._say(request, f"primary is {primary.hostname}, sending it there", ToPrimary(primary, redirect))
 
     # ------------------------------------------------------------------------------------------------------- waiting
+
+    @staticmethod
+    async def _change(where: Where) -> None:
+        """Return when what is waited for may be here.  Databases that are new, and primaries, are looked for."""
+        told = where.place is Place.AHEAD and where.change is not None
+        with trio.move_on_after(math.inf if told else POSITION_CHECK):
+            await (where.change if where.change is not None else trio.Event()).wait()
 
     async def _role_or_right_changes(self) -> None:
         """Return when the role has changed.  When this primary may write again is told by nobody: looked for."""

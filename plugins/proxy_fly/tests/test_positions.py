@@ -75,6 +75,7 @@ def test_a_read_waits_for_each_of_them() -> None:
     async def main() -> None:
         async with proxied(echo, db=["one", "two"]) as site, await site.connect() as client:
             databases(site, one=(7, TOP + 7))
+            site.follow("two")
             await client.send_all(get(("one", 8, TOP + 8), ("two", 1, TOP + 1), txid=9))
             steps = [("one", 8, TOP + 8), ("one", 9, TOP + 9), ("two", 0, 0)]
             for name, *pos in steps:
@@ -96,7 +97,7 @@ def test_on_the_primary_another_history_is_told_once() -> None:
             site.store.databases["one"].move(8, TOP + 80)
             site.store.databases["one"].move(9, TOP + 90)
             assert b"200 OK" in await site.ask(get(("one", 8, TOP + 80)))
-            for lost in (("one", 8, TOP + 8), ("one", 9, TOP + 9), ("one", 3, TOP + 3)):
+            for lost in (("one", 8, TOP + 8), ("one", 9, TOP + 9), ("one", 3, TOP + 3), ("one", 10, TOP)):
                 said = await site.ask(get(lost))
                 assert said.startswith(b"HTTP/1.1 504 ")
                 assert said.endswith(
@@ -136,7 +137,8 @@ def test_the_primary_decides_about_what_a_replica_sends() -> None:
             databases(site, one=(9, TOP + 9))
             said = await site.ask(get(("one", 9, TOP + 9), hops="02"))
             assert b"HTTP/1.1 200 OK\r\nSet-Cookie: __txid=" in said
-            assert (await site.ask(get(("one", 9, TOP), hops="02"))).startswith(b"HTTP/1.1 504 ")
+            for lost in (("one", 9, TOP), ("one", 10, TOP)):
+                assert (await site.ask(get(lost, hops="02"))).startswith(b"HTTP/1.1 504 ")
 
     trio.run(main)
 
@@ -163,10 +165,27 @@ def test_without_a_primary_a_replica_waits_for_the_history(monkeypatch: pytest.M
     trio.run(main)
 
 
+def test_what_does_not_come_in_time_is_for_the_primary_to_judge(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may be the end of a history that was longer than this one."""
+    monkeypatch.setattr(rules, "POSITION_LIMIT", 0.1)
+
+    async def main() -> None:
+        async with proxied(echo, db=["one"]) as site:
+            databases(site, one=(9, TOP + 9))
+            site.follow("two")
+            assert b"Fly-Replay: instance=two\r\n" in await site.ask(get(("one", 10, TOP)))
+            assert (await site.ask(get(txid=10))).startswith(b"HTTP/1.1 504 ")  # LiteFS's cookie: as LiteFS
+            site.role.follow(None)
+            assert (await site.ask(get(("one", 10, TOP)))).endswith(b"\r\n\r\nProxy timeout\n")
+
+    trio.run(main)
+
+
 def test_a_client_that_leaves_while_it_waits() -> None:
     async def main() -> None:
         async with proxied(echo, db=["one"], write_timeout="200ms") as site, await site.connect() as client:
             databases(site, one=(9, TOP + 9))
+            site.follow("two")
             await client.send_all(get(("one", 10, TOP)))
             assert (await rest(client)).startswith(b"HTTP/1.1 504 ")
 
