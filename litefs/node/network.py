@@ -49,6 +49,7 @@ class Network:
 
     Args:
         not_ready: why the node cannot serve applications yet; empty once it can.
+        unsettled: whether its databases may not all be there yet.
         collectors: metrics of plugins.
     """
 
@@ -60,11 +61,13 @@ class Network:
         leaser: Leaser,
         *,
         not_ready: Callable[[], str],
+        unsettled: Callable[[], bool],
         collectors: Iterable[Collector],
     ) -> None:
         self._config = config
         http, lease = config.http, config.lease
         streams = StreamServer(store, snapshot_limit=http.snapshot_timeout or config.data.retention)
+        streams.unsettled = unsettled
         tls = _trusted(config)
         self._peers = Peers(store.node_id, token=http.auth_token, tls=tls)
         members = Members(store.data_dir / "members.json", lambda: self.machine.introduction)

@@ -77,6 +77,7 @@ class Node:
         self._supervisor = Supervisor(commands, policies=Policies(self._situation, self.plugins), say=say)
         self._life = Lifecycle()
         self._not_ready = "starting"
+        self._unsettled = False
         self._signalled = False
         self._proxies = AsyncExitStack()
 
@@ -122,6 +123,7 @@ class Node:
         log.error("start failed: %s", error, exc_info=not isinstance(error, (LitefsError, OSError)))
         log.info("exit-on-error is false: staying until a signal comes")
         self._waiting(f"start failed: {error}")
+        self._unsettled = False
         await self._proxies.aclose()
         await trio.sleep_forever()
 
@@ -174,6 +176,7 @@ class Node:
 
         await self._open_store(stack)
         self.role = Role(leaser.hostname, candidate=self.config.lease.candidate, events=self.store.events)
+        self._unsettled = backup is not None and not self.config.skip_sync
         await self._open_mount(stack)
         machine = await self._open_network(stack, listener, leaser, backup)
         for name, service in services.items():
@@ -185,6 +188,7 @@ class Node:
             if backup is not None:
                 self._waiting("waiting for the backup to restore databases")
                 await backup.wait_restored()
+                self._unsettled = False
         await stack.enter_async_context(self._proxies)
         if proxy is not None:
             await self._serve(self._proxies, "proxy", proxy)
@@ -237,6 +241,7 @@ class Node:
             self.role,
             leaser,
             not_ready=lambda: self._not_ready,
+            unsettled=lambda: self._unsettled,
             collectors=collectors,
         )
         serve = partial(network.serve, listener)

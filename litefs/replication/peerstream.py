@@ -210,9 +210,12 @@ class PeerStream(AsyncIterator[bytes]):
                 async for piece in pieces:
                     yield piece
             self.live.set()
-            yield self._news() + self._whole() + frames.READY + self._heartbeat()
+            waiting = self._server.unsettled()
+            yield self._news() + self._whole() + (b"" if waiting else frames.READY) + self._heartbeat()
             beat = trio.current_time() + HEARTBEAT_INTERVAL
             while self._ending is None:
+                # Asked before the look at what has moved: that holds everything that came until then.
+                settled = waiting and not self._server.unsettled()
                 moved: set[str] = set()
                 with trio.CancelScope(deadline=beat) as self._sleep:
                     moved = await subscription.wait()
@@ -223,6 +226,9 @@ class PeerStream(AsyncIterator[bytes]):
                         yield piece
                 if news := self._news() + self._whole():
                     yield news
+                if settled:
+                    waiting = False
+                    yield frames.READY
                 if trio.current_time() >= beat and self._ending is None:
                     yield self._heartbeat()
                     beat = trio.current_time() + HEARTBEAT_INTERVAL

@@ -34,6 +34,7 @@ class StreamServer:
         open: the streams; each enters and leaves by itself.
         term: under which this node leads; 0 before it has.
         announcement: what such peers are told about the nodes of the cluster, as `members.encode` has it.
+        unsettled: whether databases are still missing here, so that no peer must believe that it has them all.
     """
 
     def __init__(self, store: Store, *, snapshot_limit: float, now: Callable[[], float] = time.time) -> None:
@@ -43,6 +44,7 @@ class StreamServer:
         self.frames_sent: Counter[tuple[str, str]] = Counter()
         self.joined: Callable[[Member], None] = lambda member: None
         self.announcement = b""
+        self.unsettled: Callable[[], bool] = lambda: False
         self.term = 0
         self.open: set[PeerStream] = set()
 

@@ -13,11 +13,12 @@ from typing import BinaryIO
 import trio
 from litefs_backup_store.vault import Vault
 
+from litefs.errors import FormatError
 from litefs.ltx import Pos
 from litefs_cloud_server.calls import Call, Server
 from litefs_cloud_server.clusters import Cluster
 from litefs_cloud_server.errors import Refused
-from litefs_cloud_server.sqlitefile import as_transaction
+from litefs_cloud_server.sqlitefile import as_transaction, database_header
 
 log = logging.getLogger(__name__)
 
@@ -41,7 +42,7 @@ async def put(call: Call, database: str, file: BinaryIO) -> Pos:
     """Make a SQLite file the newest state of a database, or a new database; the new position.
 
     Raises:
-        FormatError: it is no SQLite database; nothing has changed.
+        FormatError: it is no SQLite database, or has pages of another size; nothing has changed.
     """
     vault = call.cluster.vault
     pos = await _append(call.cluster, database, partial(_put, vault, database, file.fileno()))
@@ -51,8 +52,13 @@ async def put(call: Call, database: str, file: BinaryIO) -> Pos:
 
 
 def _put(vault: Vault, database: str, source: int) -> Pos:
-    vault.keep(database)
     now = vault.head(database, fresh=True)
+    page_size = database_header(source).page_size
+    if now.commit and page_size != now.page_size:
+        # A node of LiteFS would end with an error as soon as it fetched it.
+        problem = f"the file has pages of {page_size} bytes, the database that it would replace {now.page_size}"
+        raise FormatError(problem, f"change it before: PRAGMA page_size={now.page_size}; VACUUM")
+    vault.keep(database)
     with tempfile.TemporaryDirectory(prefix="litefs-upload-") as scratch:
         path = Path(scratch) / "upload.ltx"
         with open(path, "wb") as target:

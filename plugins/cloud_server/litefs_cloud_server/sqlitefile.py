@@ -28,13 +28,18 @@ def as_transaction(source: int, target: BinaryIO, after: Pos, timestamp: int) ->
         FormatError: the source is no SQLite database, or ends too early.
     """
     size = database_file.check(source)
-    page_size = DatabaseHeader.parse(os.pread(source, HEADER_SIZE, 0)).page_size
+    page_size = database_header(source).page_size
     txid = after.txid + 1
     head = Header(page_size, size // page_size, txid, txid, FLAG_LZ4, timestamp, after.checksum if after.txid else 0)
     encoder = ltx.Encoder(target, head)
     for first, data in _pages(source, page_size, size):
         encoder.write_raw_pages(first, data)
     return head, encoder.finish(_checksum(source, page_size, size))
+
+
+def database_header(source: int) -> DatabaseHeader:
+    """What the file's first page says. Raises FormatError."""
+    return DatabaseHeader.parse(os.pread(source, HEADER_SIZE, 0))
 
 
 def _pages(source: int, page_size: int, size: int) -> Iterator[tuple[int, bytes]]:

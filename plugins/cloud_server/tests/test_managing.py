@@ -89,7 +89,7 @@ def test_clusters_that_cannot_be(server: CloudServer) -> None:
 
 
 def test_a_file_becomes_the_newest_state(server: CloudServer) -> None:
-    one, two, other = image(20), image(300), image(5, 1024)
+    one, two, other = image(20), image(300), image(5)
     with api(server, server.token("one")) as client, api(server, server.token("one", read_only=True)) as reader:
         for number, content in enumerate((one, two, other), 1):
             answer = client.post("/db/upload", params={"db": "new.db"}, content=content)
@@ -97,7 +97,7 @@ def test_a_file_becomes_the_newest_state(server: CloudServer) -> None:
         for number, content in enumerate((one, two, other), 1):
             query = {"db": "new.db", "format": "sqlite", "txid": f"{number:x}"}
             assert reader.get("/db/snapshot", params=query).content == content
-        for content in (b"", b"no database", two[:-4096]):
+        for content in (b"", b"no database", two[:-4096], image(5, 1024)):
             answer = client.post("/db/upload", params={"db": "new.db"}, content=content)
             assert (answer.status_code, answer.json()["code"]) == (400, "EBADFORMAT")
         assert reader.post("/db/upload", params={"db": "new.db"}, content=one).status_code == 403
