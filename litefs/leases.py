@@ -1,7 +1,7 @@
 """What a lease backend has to provide: the contract between the kernel and ``litefs-lease-*`` plugins.
 
 A *leaser* stands for the shared place where nodes agree who is primary; a *lease* is this node's hold on it.
-`litefs.testing.conformance` checks an implementation against everything that is said here.
+`litefs.testing.LeaseConformance` checks an implementation against everything that is said here.
 """
 
 from __future__ import annotations

@@ -17,10 +17,6 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--crash-recording", help="directory in which what they are played on is kept")
 
 
-def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "slow: takes longer than a quarter of a second")
-
-
 @pytest.fixture
 def make_node(tmp_path: Path) -> Iterator[Callable[..., Node]]:
     """Factory of nodes: `make_node("name", primary=..., settings=...)`. None of them is left behind.

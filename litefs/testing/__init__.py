@@ -10,9 +10,9 @@ Nothing here needs pytest, and nothing in the kernel imports it.
 
 from litefs.testing.backup_conformance import BackupConformance
 from litefs.testing.backups import History, MemoryBackup
-from litefs.testing.conformance import LeaseConformance
 from litefs.testing.exec_conformance import ExecConformance
 from litefs.testing.fakes import FakeLease, FakeLeaser, SharedLease
+from litefs.testing.lease_conformance import LeaseConformance
 from litefs.testing.proxy_conformance import ProxyConformance
 from litefs.testing.settings import (
     backup_config,

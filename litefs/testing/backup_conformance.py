@@ -1,4 +1,4 @@
-"""What every backup has to do, as tests that its author runs; see `litefs.testing.conformance` for how.
+"""What every backup has to do, as tests that its author runs; see `litefs.testing.suite` for how.
 
 class TestMyBackup(BackupConformance):
     async def client(self):                 # all clients of one check share one backup, which starts empty
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import io
 import unittest
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import TypeVar
 
@@ -19,6 +19,7 @@ from litefs import ltx
 from litefs.backup import BackupClient, BackupError, DatabaseRefused, PositionConflict
 from litefs.ltx import EMPTY, Pos
 from litefs.testing.backups import History, pieces
+from litefs.testing.suite import Suite
 
 E = TypeVar("E", bound=Exception)
 
@@ -27,7 +28,7 @@ class Interrupted(Exception):
     """The file that was being handed over cannot be completed."""
 
 
-class BackupConformance:
+class BackupConformance(Suite):
     """The suite.  Override `client`, and `outage` where the backup can be made unreachable.
 
     Attributes:
@@ -267,15 +268,6 @@ class BackupConformance:
 
     # ------------------------------------------------------------------------------------------------------ running
 
-    def run_check(self, check: Callable[[], Awaitable[None]]) -> None:
-        """Run one check to its end under trio."""
-
-        async def main() -> None:
-            with trio.fail_after(self.limit):
-                await check()
-
-        trio.run(main)
-
     @asynccontextmanager
     async def _open(self) -> AsyncIterator[BackupClient]:
         client = await self.client()
@@ -317,15 +309,3 @@ async def _cancelling(file: bytes, scope: trio.CancelScope) -> AsyncIterator[byt
     scope.cancel()
     await trio.lowlevel.checkpoint()
     yield file[len(file) // 2 :]
-
-
-def _as_test(name: str) -> Callable[[BackupConformance], None]:
-    def test(self: BackupConformance) -> None:
-        self.run_check(getattr(self, name))
-
-    test.__doc__ = getattr(BackupConformance, name).__doc__
-    return test
-
-
-for _name in [name for name in vars(BackupConformance) if name.startswith("check_")]:
-    setattr(BackupConformance, _name.replace("check_", "test_", 1), _as_test(_name))

@@ -1,4 +1,4 @@
-"""What every exec policy has to do, as tests that its author runs; see `litefs.testing.conformance` for how.
+"""What every exec policy has to do, as tests that its author runs; see `litefs.testing.suite` for how.
 
 class TestMyPolicy(ExecConformance):
     plugin = litefs_exec_mine                   # the module (or object) with the hooks
@@ -20,11 +20,12 @@ from litefs.errors import ConfigError
 from litefs.extensions import ExecContext, ExecPolicy
 from litefs.plugins import BUILTIN, Plugin, Plugins
 from litefs.testing.settings import exec_commands
+from litefs.testing.suite import Suite
 
 Case = tuple[Any, ExecContext, "bool | None"]
 
 
-class ExecConformance:
+class ExecConformance(Suite):
     """The suite.  Set the attributes.
 
     Attributes:
@@ -32,14 +33,14 @@ class ExecConformance:
         key: of the policy, as it stands beside ``cmd``.
         cases: what the policy has to say: the key's value, the node's situation, the answer.
         refused: values that its schema must refuse.
-        limit: seconds that one answer may take on average: it is given in the node's event loop.
+        longest_answer: seconds that one answer may take on average: it is given in the node's event loop.
     """
 
     plugin: object
     key: str
     cases: Sequence[Case] = ()
     refused: Sequence[Any] = ()
-    limit = 0.001
+    longest_answer = 0.001
 
     # ------------------------------------------------------------------------------------------------------ checks
 
@@ -96,9 +97,13 @@ class ExecConformance:
             for value, context in situations:
                 self._policy.admits(value, context)
             asked += len(situations)
-        assert (time.thread_time() - start) / asked < self.limit
+        assert (time.thread_time() - start) / asked < self.longest_answer
 
     # ------------------------------------------------------------------------------------------------------ running
+
+    def run_check(self, check: Callable[[], object]) -> None:
+        """Run one check; here none waits for anything."""
+        check()
 
     @property
     def _policy(self) -> ExecPolicy:
@@ -122,15 +127,3 @@ class ExecConformance:
                 yield value, ExecContext(name, candidate=candidate, is_primary=False, primary="elsewhere")
             for name in sorted(names):
                 yield value, ExecContext(name, candidate=True, is_primary=True, primary=name)
-
-
-def _as_test(name: str) -> Callable[[ExecConformance], None]:
-    def test(self: ExecConformance) -> None:
-        getattr(self, name)()
-
-    test.__doc__ = getattr(ExecConformance, name).__doc__
-    return test
-
-
-for _name in [name for name in vars(ExecConformance) if name.startswith("check_")]:
-    setattr(ExecConformance, _name.replace("check_", "test_", 1), _as_test(_name))

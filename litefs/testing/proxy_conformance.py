@@ -1,4 +1,4 @@
-"""What every proxy has to do, as tests that its author runs; see `litefs.testing.conformance` for how.
+"""What every proxy has to do, as tests that its author runs; see `litefs.testing.suite` for how.
 
 class TestMyProxy(ProxyConformance):
     plugin = litefs_proxy_mine                  # the module (or object) with the hooks
@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +23,7 @@ from litefs.leases import PrimaryInfo
 from litefs.plugins import BUILTIN, Plugin, Plugins
 from litefs.testing.running import FakeNode
 from litefs.testing.settings import node_info, whole_config
+from litefs.testing.suite import Suite, inner
 
 if TYPE_CHECKING:
     import httpx
@@ -76,7 +77,7 @@ class Site:
         return Response(body or b"hello", 201 if request.method == "POST" else 200, headers)
 
 
-class ProxyConformance:
+class ProxyConformance(Suite):
     """The suite.  Set the attributes.
 
     Attributes:
@@ -174,7 +175,7 @@ class ProxyConformance:
                     await nursery.start(service.run, node)
                     nursery.cancel_scope.cancel()
             except* LitefsError as group:
-                refused = _inner(group)
+                refused = inner(group)
             assert refused is not None, "the proxy runs on a port that is taken"
 
     async def check_ends(self) -> None:
@@ -204,18 +205,6 @@ class ProxyConformance:
             await _until(lambda: answers == [b"hello"])
 
     # ------------------------------------------------------------------------------------------------------ running
-
-    def run_check(self, check: Callable[[], Awaitable[None]]) -> None:
-        """Run one check to its end under trio."""
-
-        async def main() -> None:
-            with trio.fail_after(self.limit):
-                await check()
-
-        try:
-            trio.run(main)
-        except BaseExceptionGroup as group:  # of the nursery that everything runs in: the reason is inside
-            raise _inner(group) from None
 
     def _make(self, port: int, target: int) -> tuple[FakeNode, Service]:
         section = {"addr": f"127.0.0.1:{port}", "target": f"127.0.0.1:{target}", "db": "db", "type": self.type}
@@ -262,25 +251,7 @@ def _listens(port: int) -> bool:
     return False
 
 
-def _inner(error: BaseException) -> BaseException:
-    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
-        error = error.exceptions[0]
-    return error
-
-
 def _free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
-
-
-def _as_test(name: str) -> Callable[[ProxyConformance], None]:
-    def test(self: ProxyConformance) -> None:
-        self.run_check(getattr(self, name))
-
-    test.__doc__ = getattr(ProxyConformance, name).__doc__
-    return test
-
-
-for _name in [name for name in vars(ProxyConformance) if name.startswith("check_")]:
-    setattr(ProxyConformance, _name.replace("check_", "test_", 1), _as_test(_name))

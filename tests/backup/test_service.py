@@ -6,8 +6,7 @@ import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any, TypeVar, cast
-from unittest.mock import patch
+from typing import Any, cast
 
 import pytest
 import trio
@@ -17,10 +16,7 @@ from litefs.backup import BackupError, BackupService, DatabaseRefused
 from litefs.ltx import EMPTY, Pos
 from litefs.testing import MemoryBackup
 from tests.replication.fakes import FakeDatabase, FakeStore
-
-T = TypeVar("T")
-
-run_in_thread = trio.to_thread.run_sync
+from tests.support import virtualtime
 
 
 class FakeRole:
@@ -98,29 +94,7 @@ def node(tmp_path: Path) -> Node:
 
 
 def run(main: Callable[[], Awaitable[None]]) -> None:
-    with patch("trio.to_thread.run_sync", holding_the_clock):
-        trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0.01))
-
-
-async def holding_the_clock(call: Callable[..., T], *args: Any, **options: Any) -> T:
-    """A worker thread's work takes no time: without this the clock would jump while everyone waits for it."""
-    result: list[T] = []
-    failure: list[Exception] = []
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(stay_awake)
-        try:
-            result.append(await run_in_thread(call, *args, **options))
-        except Exception as error:  # a nursery would wrap it
-            failure.append(error)
-        nursery.cancel_scope.cancel()
-    if failure:
-        raise failure[0]
-    return result[0]
-
-
-async def stay_awake() -> None:
-    while True:
-        await trio.lowlevel.checkpoint()
+    virtualtime.run(main, threshold=0.01)
 
 
 def test_transactions_within_a_second_are_one_upload(node: Node) -> None:

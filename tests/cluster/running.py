@@ -9,6 +9,8 @@ import pytest
 import trio
 import trio.testing
 
+from tests.support import virtualtime
+
 from .fakes import Node
 
 
@@ -19,7 +21,7 @@ def run(test: Callable[[], Awaitable[None]]) -> None:
         with trio.fail_after(3600):
             await test()
 
-    trio.run(limited, clock=trio.testing.MockClock(autojump_threshold=0))
+    virtualtime.run(limited)
 
 
 @asynccontextmanager

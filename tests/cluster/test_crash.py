@@ -92,6 +92,7 @@ def test_a_longer_tail_that_lost_does_not_win(make_member: Callable[..., Member]
     assert branch.database == "db"
 
 
+@pytest.mark.alone
 def test_a_silent_primary_is_left(make_member: Callable[..., Member]) -> None:
     """It is stopped, its connections stay open: its replica learns from the lease that it is none any more."""
     a, b = make_member("a").start(), make_member("b").start()
@@ -107,6 +108,7 @@ def test_a_silent_primary_is_left(make_member: Callable[..., Member]) -> None:
     wait_same(b, a)
 
 
+@pytest.mark.alone
 def test_promote_does_not_hang_on_a_silent_primary(make_member: Callable[..., Member]) -> None:
     a = make_member("a", file={"ttl": "30s"}).start()
     b = make_member("b", file={"ttl": "30s"}).start()

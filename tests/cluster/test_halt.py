@@ -9,7 +9,6 @@ from typing import Any, cast
 
 import pytest
 import trio
-from trio.testing import MockClock
 
 from litefs.cluster.halt import ACQUIRE_LIMIT, CHECK, TTL, Halts
 from litefs.cluster.role import Role
@@ -18,6 +17,7 @@ from litefs.leases import PrimaryInfo
 from litefs.live import Busy
 from litefs.ltx import EMPTY, Header, Pos, Trailer
 from litefs.store.events import EventHub
+from tests.support import virtualtime
 
 A, B = 0xA, 0xB
 
@@ -118,7 +118,7 @@ def run(test: Callable[[Node], Awaitable[None]], monkeypatch: pytest.MonkeyPatch
         assert not node.db.live.held
         assert node.db.halt is None
 
-    trio.run(main, clock=MockClock(autojump_threshold=0))
+    virtualtime.run(main)
 
 
 class _Time:

@@ -10,7 +10,6 @@ from typing import Any, cast
 
 import pytest
 import trio
-from trio.testing import MockClock
 
 from litefs.cluster.peers import PeerResponse
 from litefs.cluster.remote import OPEN_LIMIT, TTL, RemoteHalts
@@ -20,6 +19,7 @@ from litefs.leases import PrimaryInfo
 from litefs.ltx import EMPTY, Pos, format_checksum, format_txid
 from litefs.store.events import EventHub
 from litefs.store.writethrough import Sending
+from tests.support import virtualtime
 
 HERE = Pos(7, EMPTY | 7)
 NEXT = Pos(8, EMPTY | 8)
@@ -106,7 +106,7 @@ def run(tmp_path: Path) -> Callable[[Callable[[Node], Awaitable[None]]], None]:
                 nursery.cancel_scope.cancel()
             assert not node.writable
 
-        trio.run(main, clock=MockClock(autojump_threshold=0))
+        virtualtime.run(main)
 
     return run
 

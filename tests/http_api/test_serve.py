@@ -231,6 +231,7 @@ def test_the_connection_window_survives_unread_uploads(echoing: Server) -> None:
         client.until(lambda: client.h2.local_flow_control_window(last) >= 1 << 20)
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("protocol", ["http1", "h2c"])
 def test_big_bodies_both_ways(protocol: str, echoing: Server) -> None:
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -245,6 +246,7 @@ def test_big_bodies_both_ways(protocol: str, echoing: Server) -> None:
 # ------------------------------------------------------------------------------------------------------------ the end
 
 
+@pytest.mark.alone
 def test_idle_connections_do_not_hold_up_the_end(echoing: Server) -> None:
     with echoing.http1() as http1, echoing.h2c() as h2c, echoing.connect():
         http1.get("/")
@@ -254,6 +256,7 @@ def test_idle_connections_do_not_hold_up_the_end(echoing: Server) -> None:
         assert time.monotonic() - started < 0.5
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize(
     "request_", [b"GET /stuck HTTP/1.1\r\nHost: x\r\n\r\n", b"GET /big HTTP/1.1\r\nHost: x\r\n\r\n"]
 )
@@ -267,6 +270,7 @@ def test_requests_get_the_grace_and_no_more(request_: bytes, make_server: Make) 
         assert 0.2 < time.monotonic() - started < 1
 
 
+@pytest.mark.alone
 def test_streams_of_http2_do_not_hold_up_the_end(make_server: Make) -> None:
     server = make_server(echo, grace=0.3)
     with RawH2(server.port) as client:

@@ -19,7 +19,3 @@ def live(path: Path) -> Iterator[LiveDatabase]:
     database = LiveDatabase(str(path))
     yield database
     database.close()
-
-
-def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "slow: takes longer than a quarter of a second")

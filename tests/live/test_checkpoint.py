@@ -3,6 +3,8 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
+import pytest
+
 from litefs.live import LiveDatabase
 
 from .client import Client
@@ -10,6 +12,7 @@ from .origin import Origin, apply
 from .reader import CREATE, FILL, LOOK, next_generation
 
 
+@pytest.mark.alone
 def test_copies_what_readers_allow_and_never_waits(tmp_path: Path, path: Path, live: LiveDatabase) -> None:
     origin = Origin(tmp_path / "origin.db")
     origin.execute(CREATE, FILL)

@@ -48,10 +48,6 @@ class GoldenDatabase:
         return None
 
 
-def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "slow: takes longer than a quarter of a second")
-
-
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "golden" in metafunc.fixturenames:
         metafunc.parametrize("golden", _golden_parameters())

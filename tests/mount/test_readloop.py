@@ -152,6 +152,7 @@ def test_a_module_that_looks_different_is_left_alone(monkeypatch: pytest.MonkeyP
     assert pyfuse3.trio is other  # type: ignore[attr-defined]
 
 
+@pytest.mark.alone
 def test_the_node_answers_while_applications_write_at_full_speed(node: Node) -> None:
     with ExitStack() as stack:
         for number in range(3):

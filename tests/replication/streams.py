@@ -7,21 +7,24 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import trio
-import trio.testing
 
 from litefs import ltx
 from litefs.replication.frames import FrameParser, LTXData, LTXEnd, LTXStart
 from litefs.replication.server import PeerStream
+from tests.support import virtualtime
 
 
 def run(test: Callable[[], Awaitable[None]], *, real_time: bool = False) -> None:
-    """Run a test under the virtual clock, or in real time where threads or sockets take part."""
+    """Run a test under the virtual clock, or in real time where sockets take part."""
 
     async def limited() -> None:
         with trio.fail_after(60):
             await test()
 
-    trio.run(limited, clock=None if real_time else trio.testing.MockClock(autojump_threshold=0.02))
+    if real_time:
+        trio.run(limited)
+    else:
+        virtualtime.run(limited, threshold=0.02)
 
 
 class File(bytes):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
@@ -17,10 +16,7 @@ from litefs.store.pagetable import PageTable, Stamp
 from litefs.store.publisher import State
 from litefs.store.retention import Retention
 from litefs.store.store import Store
-
-
-def run(main: Callable[[], Awaitable[None]]) -> None:
-    trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0.05))
+from tests.support.virtualtime import run
 
 
 @pytest.fixture

@@ -67,6 +67,7 @@ def test_a_large_database_is_not_read(make_node: MakeNode, mode: str) -> None:
     assert node.stop() == 0
 
 
+@pytest.mark.alone
 def test_many_databases_are_left_alone(make_node: MakeNode, tmp_path: Path) -> None:
     scratch = Scratch(tmp_path / "scratch", "delete")
     fill(scratch, rows=5)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import os
+import random
 import re
 import shutil
 import signal
@@ -10,6 +12,7 @@ import socket
 import subprocess
 import sysconfig
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -32,12 +35,18 @@ class Died(AssertionError):
     """The node ended before it was ready."""
 
 
+_ports = list(range(10_240, 32_000))  # below those that Linux takes for outgoing connections: none of them comes first
+random.Random().shuffle(_ports)
+_next_port = itertools.cycle(_ports)
+
+
 def free_port() -> int:
-    """A port of the loopback interface that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A port of the loopback interface that nobody listens on; another one each time."""
+    while True:
+        port = next(_next_port)
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 class Node:

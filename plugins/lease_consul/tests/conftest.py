@@ -12,11 +12,6 @@ from litefs_lease_consul.leaser import ConsulLeaser
 from tests.support.consul import Consul, running_consul
 from tests.support.relay import Relay
 
-
-def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "slow: takes longer than a quarter of a second")
-
-
 _numbers = itertools.count(1)
 
 

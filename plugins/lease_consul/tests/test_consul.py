@@ -178,6 +178,7 @@ def test_a_cancelled_acquire_gives_back_what_it_has(consul: Consul, key: str, ma
     run(main)
 
 
+@pytest.mark.alone
 def test_a_lock_delay_is_waited_for(consul: Consul, key: str, make: Make) -> None:
     async def main() -> None:
         one, two = make("one", ttl=10.0, lock_delay=1.0), make("two", ttl=10.0, lock_delay=1.0)
@@ -219,6 +220,7 @@ def test_a_ttl_that_consul_refuses(consul: Consul, make: Make) -> None:
     run(main)
 
 
+@pytest.mark.alone
 @pytest.mark.slow
 def test_the_time_consul_takes(consul: Consul, key: str, make: Make) -> None:
     """Twice the TTL after the last renewal, then the lock delay: the figures in docs/leases.md."""
@@ -285,6 +287,7 @@ def test_a_renewal_wakes_nobody(consul: Consul, key: str, make: Make) -> None:
     run(main)
 
 
+@pytest.mark.alone
 def test_the_holder_learns_at_once_that_it_lost_the_lease(consul: Consul, key: str, make: Make) -> None:
     async def main() -> None:
         one = make()
@@ -325,6 +328,7 @@ def test_waiting_survives_an_outage_and_does_not_hammer(consul: Consul, key: str
 # -------------------------------------------------------------------------------------------------------------- outages
 
 
+@pytest.mark.alone
 def test_every_request_has_a_time_limit(key: str, make: Make, relay: Relay) -> None:
     async def main() -> None:
         one = make(url=relay.url)
@@ -346,6 +350,7 @@ def test_every_request_has_a_time_limit(key: str, make: Make, relay: Relay) -> N
     run(main)
 
 
+@pytest.mark.alone
 def test_a_frozen_agent(consul: Consul, make: Make) -> None:
     async def main() -> None:
         one = make(ttl=4.0)

@@ -123,6 +123,7 @@ def test_the_cookie_has_the_position_of_when_the_answer_came() -> None:
     trio.run(main)
 
 
+@pytest.mark.alone
 def test_a_read_wakes_up_when_the_position_is_there() -> None:
     async def main() -> None:
         async with proxied(echo) as site, await site.connect() as client:
