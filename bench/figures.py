@@ -92,6 +92,7 @@ UNITS: dict[str, Callable[[float], str]] = {
     "s": _seconds,
     "bytes": _megabytes,
     "ratio": "{:.2f}".format,
+    "count": "{:.0f}".format,
 }
 
 _HEADINGS = ("figure", NATIVE, OURS, LITEFS, "ours/native", "ours/LiteFS", "target", "")

@@ -205,9 +205,9 @@ class Node:
 
 
 @contextmanager
-def running(program: Program, path: Path, primary: Node | None = None) -> Iterator[Node]:
-    """A node that is ready, gone afterwards with its files."""
-    node = Node(program, path, primary)
+def running(program: Program, path: Path, primary: Node | None = None, more: str = "") -> Iterator[Node]:
+    """A node that is ready, gone afterwards with its files; arguments as for `Node`."""
+    node = Node(program, path, primary, more=more)
     try:
         node.start()
         node.wait_ready()

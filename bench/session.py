@@ -46,10 +46,10 @@ class Session:
         return good_place(self.scratch, stem)
 
     @contextmanager
-    def node(self, program: Program, primary: Node | None = None) -> Iterator[Node]:
+    def node(self, program: Program, primary: Node | None = None, more: str = "") -> Iterator[Node]:
         """A node that is ready; its memory is looked at before it ends."""
         stem = f"{program.name}-{'replica' if primary else 'primary'}"
-        with running(program, self.fresh(stem), primary) as node, self.watched(node):
+        with running(program, self.fresh(stem), primary, more) as node, self.watched(node):
             yield node
 
     @contextmanager

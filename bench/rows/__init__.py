@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from bench.figures import Figure
-from bench.rows import bulk, commits, proxy, reads, replication, size, start
+from bench.rows import backup, bulk, commits, proxy, reads, replication, size, start
 from bench.session import Session
 
 Row = Callable[[Session], Iterator[Figure]]
@@ -18,6 +18,9 @@ ROWS: dict[str, Row] = {
     "bulk": bulk.transfers,
     "snapshot": bulk.commits_during_snapshot,
     "proxy": proxy.run,
+    "backup": backup.commits,
+    "restore": backup.restore,
+    "history": backup.history,
     "start": start.run,
     "size": size.run,
 }

@@ -150,14 +150,15 @@ class Session:
         if decision.step is Step.RESTORE or database is None:
             return await self._restore(name, local, decision.reason)
         try:
-            await self._upload(database, decision, remote)
+            reached = await self._upload(database, decision, remote)
         except upload.FilesMissing as missing:
             log.info("%s: %s", name, missing)
             return await self._restore(name, local, missing.reason)
         except PositionConflict as conflict:
             self._remote[name] = conflict.pos
             return await self._restore(name, local, "out-of-sync")
-        return True
+        # What was published meanwhile is collected for a while: commit after commit would be as many uploads.
+        return reached.txid < local.txid
 
     async def _local(self, name: str) -> Database | None:
         try:
@@ -165,14 +166,16 @@ class Session:
         except DatabaseNotFound:
             return None
 
-    async def _upload(self, database: Database, decision: Decision, remote: Pos) -> None:
+    async def _upload(self, database: Database, decision: Decision, remote: Pos) -> Pos:
+        """Send the next file; where it leads."""
         if decision.step is Step.SNAPSHOT:
             async with upload.whole(self._store, database) as (pieces, pos):
                 await self._write(database, pieces, pos)
-        else:
-            batch = await upload.next_batch(database, remote)
-            async with upload.merged(self._store, batch) as pieces:
-                await self._write(database, pieces, batch.pos)
+            return pos
+        batch = await upload.next_batch(database, remote)
+        async with upload.merged(self._store, batch) as pieces:
+            await self._write(database, pieces, batch.pos)
+        return batch.pos
 
     async def _write(self, database: Database, pieces: AsyncIterator[bytes], pos: Pos) -> None:
         if not self._store.writable:

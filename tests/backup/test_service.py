@@ -42,6 +42,7 @@ class Backup(MemoryBackup):
         self.looks: list[float] = []
         self.writes: list[tuple[str, float]] = []
         self.refused: set[str] = set()
+        self.takes = 0.0
         self.gate = trio.Event()
         self.gate.set()
         self.begun = trio.Event()
@@ -54,6 +55,7 @@ class Backup(MemoryBackup):
     async def write(self, name: str, ltx: AsyncIterator[bytes]) -> int:
         self.begun.set()
         await self.gate.wait()
+        await trio.sleep(self.takes)
         if name in self.refused:
             raise DatabaseRefused("this one not")
         mark = await super().write(name, ltx)
@@ -108,6 +110,23 @@ def test_transactions_within_a_second_are_one_upload(node: Node) -> None:
             await node.backup.until("app.db", pos)
             assert len(node.backup.writes) == 2
             assert db.hwm == pos.txid
+
+    run(main)
+
+
+def test_commits_during_an_upload_wait_for_the_next_one(node: Node) -> None:
+    async def main() -> None:
+        db = node.database()
+        async with node.running():
+            await node.backup.until("app.db", db.write({1: b"one"}))
+            node.backup.writes.clear()
+            node.backup.takes = 0.2
+            begin = trio.current_time()
+            while trio.current_time() < begin + 10:
+                pos = db.write({1: b"x"})
+                await trio.sleep(0.05)
+            await node.backup.until("app.db", pos)
+        assert 5 <= len(node.backup.writes) <= 12, node.backup.writes
 
     run(main)
 
