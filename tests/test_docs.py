@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import re
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
+from litefs.config import loads
 from litefs.config.merged import merged_schema
 from litefs.config.schema import Schema
 from litefs.plugins import BUILTIN, Plugins, load
+from litefs.supervisor import from_entry
+from tests.support.doc_blocks import commands, complaint, configurations
+from tests.support.reference import assert_current, command_help, kernel_keys, plugin_keys
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted(
@@ -55,9 +60,11 @@ def test_links_lead_somewhere(page: Path) -> None:
     assert not broken
 
 
-def test_the_readme_links_every_page() -> None:
-    linked = {(ROOT / link).resolve() for link in LINK.findall(prose(ROOT / "README.md"))}
+def test_the_index_links_every_page() -> None:
+    index = ROOT / "docs" / "index.md"
+    linked = {(index.parent / link).resolve() for link in LINK.findall(prose(index))} | {index}
     assert not [as_id(page) for page in ROOT.glob("docs/*.md") if page.resolve() not in linked]
+    assert "(docs/index.md)" in (ROOT / "README.md").read_text()
 
 
 @pytest.mark.parametrize("page", [ROOT / "docs" / "architecture.md", ROOT / "CONTRIBUTING.md"], ids=as_id)
@@ -105,3 +112,54 @@ def test_nothing_names_the_machine_it_was_written_on() -> None:
         text = path.read_bytes().decode("utf-8", "replace")
         found += [f"{name}: {match.group()}" for pattern in MACHINE for match in pattern.finditer(text)]
     assert not found
+
+
+@pytest.mark.parametrize(
+    ("page", "made"),
+    [
+        ("configuration.md", kernel_keys),
+        ("configuration-plugins.md", plugin_keys),
+        ("command-line.md", command_help),
+    ],
+)
+def test_references_are_up_to_date(page: str, made: Callable[[], str]) -> None:
+    """Run with UPDATE_DOCS=1 to rewrite them."""
+    assert_current(ROOT / "docs" / page, made())
+
+
+# Of plugins that are not installed where the tests run; the tests of plugins check them.
+FOREIGN = {ROOT / "examples/lease_file/README.md"}
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if page not in FOREIGN], ids=as_id)
+def test_configurations_pass_the_check(page: Path) -> None:
+    for content in configurations(page):
+        lease = {"type": "static", **(content.get("lease") or {})}
+        for name in ("http", "backup"):
+            (content.get(name) or {}).pop("auth-token-file", None)  # it would be read
+        found = loads(yaml.safe_dump({**content, "lease": lease}), plugins=load(), environment={"HOSTNAME": "node1"})
+        for entry in found.exec:
+            from_entry(entry)
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if page not in FOREIGN], ids=as_id)
+def test_commands_and_flags_exist(page: Path) -> None:
+    found = [text for line in commands(page.read_text()) if (text := complaint(line))]
+    assert not [text for text in found if "litefs lease-file" not in text]  # of the example
+
+
+def test_the_check_of_commands_finds_what_is_wrong() -> None:
+    blocks = "```sh\nlitefs stats\n```\n\n    sudo litefs demote -to b  # x\n\n"
+    text = f"{blocks}Use `litefs config chek` or `litefs\nstatus -json`."
+    wrong = [complaint(line) for line in commands(text)]
+    assert [bool(each) for each in wrong] == [True, True, True, False]
+
+
+def test_messages_to_be_troubled_by_exist() -> None:
+    """Those of litefs itself; what SQLite and Linux say comes first on the page."""
+    page = (ROOT / "docs" / "troubleshooting.md").read_text()
+    ours = page[page.index("## At the start") :]
+    source = "".join(path.read_text() for folder in ("litefs", "plugins") for path in (ROOT / folder).rglob("*.py"))
+    messages = re.findall(r"^### `(.+)`$", ours, re.MULTILINE)
+    assert messages
+    assert not [message for message in messages if message not in source]
