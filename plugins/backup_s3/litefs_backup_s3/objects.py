@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -25,6 +26,18 @@ RETRIES = {
 }
 TIMEOUTS = {"connect_timeout": "10 seconds", "timeout": "300 seconds"}
 _HINT = "check the bucket, the access key and its rights, and this machine's clock"
+_HINTS = {
+    "RequestTimeTooSkewed": "this machine's clock is wrong",
+    "ExpiredToken": "the credentials are temporary and have expired: give the node new ones",
+    "SignatureDoesNotMatch": "the secret does not belong to the access key",
+    "InvalidAccessKeyId": "there is no such access key",
+    "NoSuchBucket": "make the bucket, or check backup.url",
+    "SlowDown": "the storage has too much to do; the node tries again",
+    "PermanentRedirect": "check backup.s3.region and backup.s3.endpoint",
+    "AuthorizationHeaderMalformed": "check backup.s3.region",
+}
+_CODE = re.compile(r"<Code>([^<]+)</Code>")
+_MESSAGE = re.compile(r"<Message>([^<]+)</Message>")
 LONGEST = 400  # characters of an error's text
 
 
@@ -157,17 +170,29 @@ def _words(objects: S3Objects, key: str, *, writing: bool = False) -> Iterator[N
         yield
     except (exceptions.NotFoundError, FileNotFoundError) as error:
         if writing:  # the bucket is missing, or some servers' way to say that they do not know the key
-            raise StorageError(f"{objects.url} refuses: {_text(error)}", _HINT) from None
+            raise _refusal(objects, error) from None
         raise ObjectMissing(key) from None
     except (exceptions.PreconditionError, exceptions.AlreadyExistsError):
         raise ObjectChanged(key) from None
     except (exceptions.PermissionDeniedError, exceptions.UnauthenticatedError) as error:
-        raise StorageError(f"{objects.url} refuses: {_text(error)}", _HINT) from None
+        raise _refusal(objects, error) from None
     except exceptions.BaseError as error:
-        raise StorageError(f"{objects.url}: {_text(error)}") from None
+        if _CODE.search(str(error)):
+            raise _refusal(objects, error) from None
+        hint = "check backup.s3.region" if "region" in str(error) else ""
+        raise StorageError(f"{objects.url}: {_text(error)}", hint) from None
+
+
+def _refusal(objects: S3Objects, error: Exception) -> StorageError:
+    code = _CODE.search(str(error))
+    hint = _HINTS.get(code[1], "") if code else ""
+    return StorageError(f"{objects.url} refuses: {_text(error)}", hint or _HINT)
 
 
 def _text(error: Exception) -> str:
-    """The first lines of an error's text; the storage's own words are in it."""
+    """The storage's own words, where there are some; else the first lines of an error's text."""
+    code, message = _CODE.search(str(error)), _MESSAGE.search(str(error))
+    if code:
+        return f"{code[1]}: {message[1]}" if message else code[1]
     text = " ".join(str(error).partition("Debug source:")[0].split())
     return text if len(text) <= LONGEST else f"{text[:LONGEST]}..."

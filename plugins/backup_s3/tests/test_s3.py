@@ -23,6 +23,7 @@ from litefs import ltx
 from litefs.errors import ConfigError
 from litefs.ltx import Pos
 from litefs.testing import BackupConformance, History, backup_config
+from tests.support.faults import Fault, FaultyFront, times
 from tests.support.nodes import COMMAND, Node
 from tests.support.s3 import BUCKET, SECRET, S3Server, running_s3
 from tests.support.waiting import wait_for
@@ -116,7 +117,7 @@ def test_the_server_dies_and_comes_back(server: S3Server, objects: S3Objects, tm
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"secret-access-key": "wrong-secret"}, "refuses: .*the access key"),
+        ({"secret-access-key": "wrong-secret"}, "refuses: SignatureDoesNotMatch: .*the secret does not belong"),
         ({"access-key-id": "nobody"}, "refuses: .*the access key"),
         ({"region": "eu-west-9"}, "region"),
     ],
@@ -130,8 +131,79 @@ def test_refusals_are_clear_and_show_no_secret(server: S3Server, url: str, chang
 
 
 def test_a_bucket_that_is_not_there(server: S3Server) -> None:
-    with pytest.raises(StorageError, match=r"s3://nowhere refuses: .*check the bucket"):
+    with pytest.raises(StorageError, match=r"s3://nowhere refuses: NoSuchBucket: .*make the bucket"):
         Vault(S3Objects("s3://nowhere", server.section())).claim()
+
+
+@pytest.fixture
+def front(server: S3Server) -> Iterator[FaultyFront]:
+    with FaultyFront(server.port).running() as found:
+        yield found
+
+
+@pytest.fixture
+def shaky(server: S3Server, front: FaultyFront, url: str) -> S3Objects:
+    """Objects that are reached by way of the front."""
+    return S3Objects(url, {**server.section(), "endpoint": front.url})
+
+
+def trouble(status: int, code: str) -> Fault:
+    return Fault(
+        status, f"<?xml version='1.0'?><Error><Code>{code}</Code><Message>In {code}'s words.</Message></Error>"
+    )
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "words"),
+    [
+        (503, "SlowDown", "tries again"),
+        (403, "RequestTimeTooSkewed", "clock is wrong"),
+        (400, "ExpiredToken", "have expired"),
+        (403, "AccessDenied", "access key and its rights"),
+        (301, "PermanentRedirect", "region"),
+        (507, "InsufficientStorage", "In InsufficientStorage's words"),
+        (500, "InternalError", "In InternalError's words"),
+    ],
+)
+def test_what_a_server_in_trouble_says(
+    front: FaultyFront, shaky: S3Objects, server: S3Server, tmp_path: Path, status: int, code: str, words: str
+) -> None:
+    """It is said in one line, nothing was stored, and the next try goes through."""
+    vault, history = Vault(shaky), History()
+    vault.claim()
+    file = history.commit({1: b"one"})
+    for method in ("GET", "PUT"):
+        front.fault = times(1000, trouble(status, code), method=method)
+        with pytest.raises(StorageError, match=words) as caught:
+            append(vault, history, tmp_path, file)
+        assert SECRET not in str(caught.value)
+        assert len(str(caught.value)) < 400
+        assert Vault(S3Objects(shaky.url, server.section())).positions() == {}
+    front.fault = times(2, trouble(503, "SlowDown"))
+    append(vault, history, tmp_path, file)
+    assert vault.positions() == {"app.db": history.pos}
+
+
+def test_answers_that_are_cut_off_or_lost(front: FaultyFront, shaky: S3Objects, tmp_path: Path) -> None:
+    big, copy = tmp_path / "big", tmp_path / "copy"
+    big.write_bytes(bytes(range(256)) * 50_000)
+    front.fault = times(1, Fault(lose=True), method="PUT", part="big")
+    shaky.upload("big", big)
+    front.fault = times(1, Fault(cut=5000), method="GET", part="big")
+    shaky.download("big", copy)
+    assert copy.read_bytes() == big.read_bytes()
+    front.fault = times(1000, Fault(cut=5000), method="GET", part="big")
+    with pytest.raises(StorageError, match="body"):
+        shaky.download("big", tmp_path / "none")
+    front.fault = lambda method, path: None
+    vault, history = Vault(shaky), History()
+    front.fault = times(1, Fault(lose=True), method="PUT", part="epoch")
+    vault.claim()
+    front.fault = times(1, Fault(lose=True), method="PUT", part="heads/")
+    append(vault, history, tmp_path, history.commit({1: b"one"}))
+    append(vault, history, tmp_path, history.commit({1: b"two"}))
+    assert vault.positions() == {"app.db": history.pos}
+    assert len(vault.head("app.db", fresh=True).tail) == 2
 
 
 def test_a_server_that_does_not_answer(url: str) -> None:
