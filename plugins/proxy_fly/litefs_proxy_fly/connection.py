@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
+from litefs.leases import PrimaryInfo
 from litefs.ltx import Pos
 from litefs_proxy_fly import answers, bodies
 from litefs_proxy_fly.account import Account
@@ -230,15 +231,24 @@ class Connection:
         """Have another node do what the application here has not done.  Once: its answer is the client's."""
         exchange.watch, exchange.extra, exchange.replayed = None, None, True
         if elsewhere.node is not None:
-            self._now(TO_NODE)
-            exchange.head = request.head_from(self._server.node, replayed=True, source=elsewhere.source)
-            return await exchange.run(await self._server.primaries.of(elsewhere.node).pool())
+            return await self._to_node(exchange, request, elsewhere.node, elsewhere.source)
         verdict = await self._rules.as_write(request)
         if isinstance(verdict, Answer):
             return await self._say(request, verdict)
         if isinstance(verdict, Forward):
             return await self._to_application(exchange, request, verdict)
         return await self._to_primary(exchange, request, verdict, elsewhere.source)
+
+    async def _to_node(self, exchange: Exchange, request: Request, node: PrimaryInfo, source: bytes) -> bool:
+        """Send it to a node that nobody can stand in for."""
+        self._now(TO_NODE)
+        neighbour = self._server.primaries.of(node)
+        exchange.head = request.head_from(self._server.node, replayed=True, source=source)
+        try:
+            return await exchange.run(await neighbour.pool())
+        except Unreachable:
+            neighbour.forget()
+            raise
 
     async def _to_primary(
         self, exchange: Exchange, request: Request, verdict: ToPrimary, source: bytes = b""

@@ -61,26 +61,30 @@ class Replays:
         if not (self._obeys or (self.notices and read)):
             return None
         refused = self._store.refused if self.notices and read else None
+        primary = self._role.primary
 
         def look(response: Response) -> Elsewhere | None:
             if response.replay and self._obeys:
-                return self._asked(request, response.replay)
+                return self._asked(request, response.replay, primary)
             if response.status >= 500 and refused is not None and refused != self._store.refused:
                 return Elsewhere()
             return None
 
         return look
 
-    def _asked(self, request: Request, value: bytes) -> Elsewhere | None:
+    def _asked(self, request: Request, value: bytes, before: PrimaryInfo | None) -> Elsewhere | None:
+        """Where the application wants the request to go; the primary may be another one than when it looked."""
         found = _INSTANCE.search(value)
         if found is None or len(request.hops) >= MOST_HOPS:
             return None
         role, instance = self._role, found[1]
+        source = self._source(value)
+        # First, since with a static lease a replica has its primary's name as its own.
+        primaries = [primary.hostname.encode() for primary in (before, role.primary) if primary is not None]
+        if instance in primaries or (role.primary is None and not role.is_primary):
+            return Elsewhere(None, source)
         if instance == role.hostname.encode():
             return None
-        source = self._source(value)
-        if not role.is_primary and (role.primary is None or instance == role.primary.hostname.encode()):
-            return Elsewhere(None, source)
         node = next((node for node in role.others() if instance == node.hostname.encode()), None)
         return Elsewhere(node, source) if node is not None else None
 

@@ -29,10 +29,10 @@ def says(response: bytes, before: Callable[[], None] = lambda: None) -> Handler:
     return handler
 
 
-def asks_for(instance: str) -> Handler:
+def asks_for(instance: str, before: Callable[[], None] = lambda: None) -> Handler:
     """An application that wants another node to have its requests."""
-    value = f"instance={instance};state=a b" if instance == "spaces" else f"app=x; instance={instance};state=7=8"
-    return says(f"HTTP/1.1 409 Conflict\r\nFly-Replay: {value}\r\nContent-Length: 0\r\n\r\n".encode())
+    value = f"app=x; instance={instance};state=7=8"
+    return says(f"HTTP/1.1 409 Conflict\r\nFly-Replay: {value}\r\nContent-Length: 0\r\n\r\n".encode(), before)
 
 
 def others(site: Site, *nodes: Primary) -> None:
@@ -62,6 +62,17 @@ def test_any_other_node_may_be_asked_for(role: str) -> None:
             assert hops(three) == [b"0000000000000001;replay"]
             (source,) = re.findall(rb"(?i)fly-replay-src: (.*?)\r\n", head)
             assert re.fullmatch(rb"instance=one;t=[0-9]{16};state=7=8", source)
+
+    trio.run(main)
+
+
+def test_with_a_static_lease_a_replica_has_the_name_of_its_primary() -> None:
+    async def main() -> None:
+        async with proxied(asks_for("one"), redirect="forward") as site:
+            one = await Primary(site, "one").start()
+            one.lead()
+            assert (await site.ask(GET)).endswith(b"done")
+            assert hops(one) == [b"0000000000000001"]
 
     trio.run(main)
 
@@ -125,14 +136,16 @@ def test_a_node_that_is_gone() -> None:
     trio.run(main)
 
 
-def test_without_a_primary_the_next_one_is_meant() -> None:
-    """The application read the name of one that is gone."""
+@pytest.mark.parametrize("known", [False, True])
+def test_the_next_primary_is_meant(known: bool) -> None:
+    """The application has read the name of one that is gone by the time it answers."""
 
     async def main() -> None:
-        async with proxied(asks_for("two"), redirect="forward") as site, await site.connect() as client:
-            Primary(site, "two").lead()  # which nobody has started
-            site.role.follow(None)
+        async with proxied(redirect="forward") as site, await site.connect() as client:
             three = await Primary(site, "three").start()
+            change = three.lead if known else lambda: site.role.follow(None)
+            await site.application(asks_for("two", change))
+            Primary(site, "two").lead()  # which nobody has started
             await client.send_all(GET)
             with trio.fail_after(5):
                 while not site.connections:
