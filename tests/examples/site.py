@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import random
 import signal
+import socket
 import subprocess
 import sysconfig
 import urllib.error
@@ -16,13 +19,24 @@ from pathlib import Path
 from typing import Any
 
 from litefs.mount.kernel import mounted_type, unmount
-from tests.support.nodes import free_port
 from tests.support.waiting import wait_for
 
 ROOT = Path(__file__).parents[2]
 NODES = ("a", "b")
 START_LIMIT = 60.0  # seconds
 END_LIMIT = 40.0
+
+
+def quiet_ports(count: int) -> list[int]:
+    """Ports of the loopback interface that nobody listens on, and that no connection is given: some are bound late."""
+    found: list[int] = []
+    for port in random.sample(range(20000, 32000), 200):
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            found.append(port)
+        if len(found) == count:
+            return found
+    raise AssertionError("all ports are taken")
 
 
 class Browser:
@@ -62,7 +76,7 @@ class Site:
     """
 
     def __init__(self, example: str, folder: Path, environment: Mapping[str, str]) -> None:
-        ports = [free_port() for _ in range(6)]
+        ports = quiet_ports(6)
         self.api = {"a": f"http://127.0.0.1:{ports[0]}", "b": f"http://127.0.0.1:{ports[3]}"}
         self.web = {"a": f"http://127.0.0.1:{ports[1]}", "b": f"http://127.0.0.1:{ports[4]}"}
         self._folder = folder
