@@ -140,10 +140,10 @@ async def high_water_marks(call: Call) -> Response:
 async def info(call: Call) -> Response:
     """The oldest and the newest state of a database that can be had."""
     name = call.database
-    points = await trio.to_thread.run_sync(timeline.points, call.cluster.vault, name)
-    if not points:
+    found = await trio.to_thread.run_sync(timeline.read, call.cluster.vault, name)
+    if not found.points:
         raise DatabaseUnknown(name)
-    newest, oldest = points[0], points[-1]
+    newest, oldest = found.points[0], found.points[-1]
     return JSONResponse(
         {
             "name": name,

@@ -42,10 +42,25 @@ class Bar:
     transactions: int
 
 
-def points(vault: Vault, database: str) -> list[Point]:
-    """Every state that can be had, the newest first; none where there is no such database. Raises StorageError."""
-    ways = plan.reachable(vault.files(database))
-    return [Point(pos, ways[pos].timestamp) for pos in sorted(ways, reverse=True)]
+@dataclass(frozen=True, slots=True)
+class Timeline:
+    """All of it.
+
+    Attributes:
+        points: the newest first.
+        stored: bytes of the files, save those of the last minute.
+    """
+
+    points: Sequence[Point]
+    stored: int
+
+
+def read(vault: Vault, database: str) -> Timeline:
+    """Every state of a database that can be had; none where there is no such database. Raises StorageError."""
+    files = vault.files(database)
+    ways = plan.reachable(files)
+    points = [Point(pos, ways[pos].timestamp) for pos in sorted(ways, reverse=True)]
+    return Timeline(points, sum(entry.size for entry in files))
 
 
 def bars(found: Sequence[Point], number: int) -> list[Bar]:

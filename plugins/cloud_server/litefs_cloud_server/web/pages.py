@@ -12,7 +12,6 @@ from pathlib import PurePosixPath
 from urllib.parse import parse_qs, quote
 
 import trio
-from litefs_backup_store import entries
 from litefs_backup_store.head import Head
 from litefs_backup_store.vault import DatabaseUnknown
 from starlette.requests import Request
@@ -198,8 +197,8 @@ def _look(
     visitor: Visitor, name: str, cluster: Cluster, db: str, wanted: dict[str, int], until: dict[str, int]
 ) -> dbviews.Shown:
     """What there is to show of a database. Raises DatabaseUnknown, NoSuchState."""
-    found = timeline.points(cluster.vault, db)
-    if not found:
+    found = timeline.read(cluster.vault, db)
+    if not found.points:
         raise DatabaseUnknown(db)
     chosen = None
     if wanted:
@@ -207,7 +206,7 @@ def _look(
         chosen = Point(plan.pos, plan.timestamp)
     listed = [
         point
-        for point in found
+        for point in found.points
         if point.pos.txid <= until.get("txid", point.pos.txid)
         and point.timestamp <= until.get("timestamp", point.timestamp)
     ]
@@ -215,11 +214,11 @@ def _look(
         cluster_name=name,
         cluster=cluster,
         head=cluster.vault.head(db),
-        stored=sum(item.size for item in cluster.vault.objects.list(entries.prefix(db))),
-        count=len(found),
+        stored=found.stored,
+        count=len(found.points),
         points=listed[:LISTED],
         older=listed[LISTED] if len(listed) > LISTED else None,
-        bars=timeline.bars(found, BARS),
+        bars=timeline.bars(found.points, BARS),
         chosen=chosen,
         changes=not visitor.token.read_only,
     )
