@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
@@ -138,6 +139,29 @@ def test_a_database_is_deleted_with_its_past(server: CloudServer) -> None:
         assert not list((server.folder / "clusters" / cluster).rglob("ltx/app.db/**/*.ltx"))
         # The node, whose database it still is, sends it again.
         assert write(client, History().commit({1: b"again"})).status_code == 200
+
+
+def test_a_client_that_falls_silent_holds_up_nobody(server: CloudServer) -> None:
+    """A primary that died in the middle of an upload: the next one goes on."""
+    token = server.token("one")
+    history = History()
+    with api(server, token) as client:
+        write(client, history.commit({1: b"one"}))
+        data = history.commit({1: b"two"})
+        fields = [
+            "POST /db/tx?db=app.db HTTP/1.1",
+            "Host: x",
+            f"Authorization: {token}",
+            f"Content-Length: {len(data)}",
+        ]
+        head = "".join(f"{field}\r\n" for field in [*fields, ""])
+        host, _, port = server.url.removeprefix("http://").partition(":")
+        with socket.create_connection((host, int(port))) as silent:
+            silent.sendall(head.encode() + data[: len(data) // 2])
+            assert write(client, data).headers["litefs-hwm"] == f"{2:016x}"
+            # What it sends after all is not what follows now.
+            silent.sendall(data[len(data) // 2 :])
+            assert silent.recv(100).startswith(b"HTTP/1.1 409 ")
 
 
 def test_metrics(server: CloudServer) -> None:
