@@ -12,7 +12,6 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-EXAMPLE = "examples/lease_file"
 
 
 class Environment:
@@ -37,9 +36,9 @@ class Environment:
             done = self._pip("install", *words)
             assert done.returncode == 0, done.stderr
 
-    def uninstall(self, *names: str) -> None:
-        """Remove distributions."""
-        done = self._pip("uninstall", *names)
+    def uninstall(self, name: str) -> None:
+        """Remove a distribution."""
+        done = self._pip("uninstall", name)
         assert done.returncode == 0, done.stderr
 
     def run(self, command: str, *arguments: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
@@ -88,13 +87,6 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
         return made[folder]
 
     return build
-
-
-@pytest.fixture(scope="session")
-def installed(environment: Environment, wheel: Callable[[str], Path]) -> Environment:
-    """An environment with kernel, static lease, the example and pytest."""
-    environment.install(wheel("."), wheel("plugins/lease_static"), wheel(EXAMPLE), "pytest")
-    return environment
 
 
 @pytest.fixture(scope="session")

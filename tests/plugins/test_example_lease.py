@@ -9,7 +9,16 @@ from pathlib import Path
 
 import pytest
 
-from tests.plugins.conftest import EXAMPLE, ROOT, Environment
+from tests.plugins.conftest import ROOT, Environment
+
+EXAMPLE = "examples/lease_file"
+
+
+@pytest.fixture(scope="module")
+def installed(environment: Environment, wheel: Callable[[str], Path]) -> Environment:
+    """An environment with kernel, static lease and the example."""
+    environment.install(wheel("."), wheel("plugins/lease_static"), wheel(EXAMPLE), "pytest")
+    return environment
 
 
 @pytest.fixture
