@@ -55,7 +55,7 @@ class CloudClient:
             http2=settings.url.startswith("https:"),
             timeout=TIMEOUT,
             transport=transport,
-            trust_env=not _is_loopback(settings.url),  # a proxy, as Go's client would use it
+            trust_env=not is_loopback(settings.url),  # a proxy, as Go's client would use it
         )
 
     @property
@@ -68,7 +68,7 @@ class CloudClient:
         async with self._request("GET", "/pos", {}) as response:
             body = await _read(response, MAX_POSITIONS)
         try:
-            return {str(name): _position(value) for name, value in dict(json.loads(body)).items()}
+            return {str(name): parse_position(value) for name, value in dict(json.loads(body)).items()}
         except (ValueError, TypeError, LTXError) as error:
             raise BackupError(f"the answer is no map of positions: {error}") from None
 
@@ -113,7 +113,7 @@ class CloudClient:
                 self._instance = response.headers.get("lfsc-instance-id") or self._instance
                 yield response
         except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError) as error:
-            raise BackupError(f"{self.url} does not answer: {self._clean(_words(error))}") from error
+            raise BackupError(f"{self.url} does not answer: {self._settings.clean(words(error))}") from error
 
     def _headers(self) -> dict[str, str]:
         headers = {"User-Agent": "litefs", "Accept-Encoding": "identity"}
@@ -132,24 +132,19 @@ class CloudClient:
             answer = json.loads(text)
             text = str(answer.get("error", ""))
             if answer.get("code") == "EPOSMISMATCH":
-                return PositionConflict(_position(answer.get("pos") or {}))
-        message = f"backup client error ({status}): {self._clean(text)}"
+                return PositionConflict(parse_position(answer.get("pos") or {}))
+        message = f"backup client error ({status}): {self._settings.clean(text)}"
         of_one = status in _OF_ONE and response.request.url.path.startswith("/db/")
-        return DatabaseRefused(message) if of_one else BackupError(message, _hint(status))
-
-    def _clean(self, text: str) -> str:
-        """A text that may go into the log."""
-        token = self._settings.token
-        for secret in filter(None, (token, token.partition(" ")[2])):  # whole first, then without its scheme
-            text = text.replace(secret, "********")
-        return " ".join(text.split())
+        return DatabaseRefused(message) if of_one else BackupError(message, hint(status))
 
 
-def _hint(status: int) -> str:
+def hint(status: int) -> str:
+    """What to do about a status, if anything."""
     return "check LITEFS_CLOUD_TOKEN or backup.auth-token" if status in (401, 403) else ""
 
 
-def _words(error: Exception) -> str:
+def words(error: Exception) -> str:
+    """An error's text; its kind where it has none."""
     return str(error) or type(error).__name__
 
 
@@ -164,14 +159,15 @@ async def _read(response: httpx.Response, limit: int, *, cut: bool = False) -> b
     return bytes(data[:limit])
 
 
-def _position(value: Any) -> Pos:
+def parse_position(value: Any) -> Pos:
     """A position in JSON; Go's decoder takes its keys in any case, and null for zero. Raises LTXError, TypeError."""
     fields = {str(key).lower(): item for key, item in dict(value).items()}
     txid, checksum = fields.get("txid"), fields.get("postapplychecksum")
     return Pos(parse_txid(txid.lower()) if txid else 0, parse_checksum(checksum.lower()) if checksum else 0)
 
 
-def _is_loopback(url: str) -> bool:
+def is_loopback(url: str) -> bool:
+    """Whether a URL leads to this machine, which no proxy can reach."""
     host = urlsplit(url).hostname or ""
     try:
         return ipaddress.ip_address(host).is_loopback

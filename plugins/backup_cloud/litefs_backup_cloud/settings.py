@@ -30,6 +30,12 @@ class CloudSettings:
     token: str = field(repr=False)
     cluster: str
 
+    def clean(self, text: str) -> str:
+        """A text that may go into the log: in one line, without the token."""
+        for secret in filter(None, (self.token, self.token.partition(" ")[2])):  # whole first, then without its scheme
+            text = text.replace(secret, "********")
+        return " ".join(text.split())
+
 
 def cloud_settings(config: BackupConfig, environment: Mapping[str, str]) -> CloudSettings:
     """The settings that apply.  Raises ConfigError when no server is named, or its URL is no URL."""

@@ -9,7 +9,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -20,12 +20,10 @@ from litefs.cli.flags import flag, go_command, switch
 from litefs.cli.rows import table
 from litefs.errors import ConfigError, LitefsError
 from litefs.ltx import Header, format_txid, parse_txid
+from litefs_backup_store.texts import show_size, show_time
 
 if TYPE_CHECKING:
-    from litefs_backup_store.entries import Entry
-    from litefs_backup_store.vault import Vault
-
-LEVELS = {0: "each upload", 1: "10 seconds", 2: "5 minutes", 3: "1 hour", 9: "whole database"}
+    from litefs_backup_store.source import Source
 
 
 class Failed(LitefsError):
@@ -42,16 +40,15 @@ def _where(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 @contextmanager
-def _vault(config: str) -> Iterator[Vault]:
+def _source(config: str) -> Iterator[Source]:
     from litefs.config import load
-    from litefs_backup_store.opening import open_objects
-    from litefs_backup_store.vault import Vault
+    from litefs_backup_store.source import open_source
 
-    objects = open_objects(load(config or None).backup)
+    source = open_source(load(config or None).backup)
     try:
-        yield Vault(objects)
+        yield source
     finally:
-        objects.close()
+        source.close()
 
 
 # --------------------------------------------------------------------------------------------------------------- list
@@ -63,56 +60,48 @@ def _vault(config: str) -> Iterator[Vault]:
 @switch("json", help="print JSON")
 def list_(config: str, db: str, json: bool) -> None:
     """Print every database in the backup, or the states of one that can be restored."""
-    with _vault(config) as vault:
+    with _source(config) as source:
         if db:
-            _list_states(vault, db, as_json=json)
+            _list_states(source, db, as_json=json)
         else:
-            _list_databases(vault, as_json=json)
+            _list_databases(source, as_json=json)
 
 
-def _list_databases(vault: Vault, *, as_json: bool) -> None:
-    heads = sorted((head for head in vault.heads() if head.pos.txid), key=lambda head: head.database)
+def _list_databases(source: Source, *, as_json: bool) -> None:
+    found = source.databases()
     if as_json:
         _print_json({
-            head.database: {"txid": format_txid(head.pos.txid), "checksum": f"{head.pos.checksum:016x}",
-                            "time": _stamp(head.timestamp), "bytes": head.page_size * head.commit}
-            for head in heads
+            held.name: {"txid": format_txid(held.pos.txid), "checksum": f"{held.pos.checksum:016x}",
+                        "time": show_time(held.time) if held.time else None, "bytes": held.size}
+            for held in found
         })  # fmt: skip
         return
     rows = [
-        (head.database, format_txid(head.pos.txid), _stamp(head.timestamp),
-         _size(head.page_size * head.commit) if head.commit else "deleted")
-        for head in heads
+        (held.name, format_txid(held.pos.txid), show_time(held.time), _size(held.size))
+        for held in found
     ]  # fmt: skip
     if not rows:
-        click.echo(f"{vault.objects.url} is empty")
+        click.echo(f"{source.url} is empty")
         return
     click.echo("\n".join(table([("DATABASE", "TXID", "LAST CHANGED", "SIZE"), *rows])))
 
 
-def _list_states(vault: Vault, name: str, *, as_json: bool) -> None:
-    from litefs_backup_store import plan
+def _size(size: int | None) -> str:
+    if size is None:
+        return "-"
+    return show_size(size) if size else "deleted"
 
-    files = vault.files(name)
-    ways = plan.reachable(files)
-    states = sorted({(pos.txid, entry.timestamp) for pos, entry in ways.items()})
-    if not states:
-        raise Failed(f'database not found: "{name}"', "litefs backup list prints those there are")
+
+def _list_states(source: Source, name: str, *, as_json: bool) -> None:
+    states = source.states(name)
     if as_json:
-        _print_json([{"txid": format_txid(txid), "time": _stamp(timestamp)} for txid, timestamp in states])
+        _print_json([{"txid": format_txid(state.txid), "time": show_time(state.time)} for state in states.found])
         return
-    rows = [_level_row(level, text, files) for level, text in LEVELS.items() if any(f.level == level for f in files)]
-    click.echo("\n".join(table([("STATES EVERY", "FILES", "SIZE", "FROM", "TO", "TXIDS"), *rows])))
-    first, last = states[0], states[-1]
-    click.echo(f"{len(states)} states from {_stamp(first[1])} to {_stamp(last[1])} can be restored")
-
-
-def _level_row(level: int, text: str, files: list[Entry]) -> tuple[str, ...]:
-    mine = sorted((entry for entry in files if entry.level == level), key=lambda entry: entry.max_txid)
-    size = sum(entry.size for entry in mine)
-    txids = f"{mine[0].min_txid:x}-{mine[-1].max_txid:x}"
-    shown = _size(size) if size else "-"
-    return text, str(len(mine)), shown, _stamp(mine[0].timestamp), _stamp(mine[-1].timestamp), txids
+    if states.table:
+        click.echo("\n".join(table(states.table)))
+    first, last = states.found[0], states.found[-1]
+    many = f"{len(states.found)} states" if states.complete else "states"
+    click.echo(f"{many} from {show_time(first.time)} to {show_time(last.time)} can be restored")
 
 
 # ------------------------------------------------------------------------------------------------------------- verify
@@ -122,23 +111,24 @@ def _level_row(level: int, text: str, files: list[Entry]) -> tuple[str, ...]:
 @_where
 @flag("db", default="", metavar="NAME", help="only this database")
 def verify(config: str, db: str) -> None:
-    """Read everything in the backup, and restore the newest state of every level to scratch."""
-    from litefs.cli.transfers import progress_bar
-    from litefs_backup_store.checking import check
+    """Read everything in the backup, and restore the newest state of every level to scratch.
 
-    found = 0
-    with _vault(config) as vault:
-        names = [db] if db else sorted(vault.positions())
-        for name in names:
-            total = sum(entry.size for entry in vault.files(name))
+    Of a server: what it lets one read, which is the newest and the oldest state.
+    """
+    from litefs.cli.transfers import progress_bar
+
+    problems = 0
+    with _source(config) as source:
+        positions = {held.name: held.pos for held in source.databases()}
+        for name in [db] if db else positions:
             with progress_bar(f"verifying {name}") as start:
-                findings = list(check(vault, name, start(total)))
+                findings = list(source.check(name, start(source.size(name))))
             for finding in findings:
-                click.echo(str(finding))
-            click.echo(f"{name}: {len(findings)} problems" if findings else f"{name}: ok, {vault.head(name).pos}")
-            found += len(findings)
-    if found:
-        raise Failed(f"the backup has {found} problems, see above")
+                click.echo(f"{name}: {finding}")
+            click.echo(f"{name}: {len(findings)} problems" if findings else f"{name}: ok, {positions.get(name)}")
+            problems += len(findings)
+    if problems:
+        raise Failed(f"the backup has {problems} problems, see above")
 
 
 # ------------------------------------------------------------------------------------------------------------ restore
@@ -161,48 +151,48 @@ def restore(config: str, db: str, time: str, txid: str, to: str, url: str) -> No
     at = {"timestamp": _milliseconds(time) if time else 0, "txid": _txid(txid) if txid else 0}
     if to and url:
         raise ConfigError("give either -to or -url")
-    with _vault(config) as vault:
+    with _source(config) as source:
         if not db and not to:
             raise ConfigError("-db is required", "or -to DIRECTORY for all databases")
         if not db:
-            _restore_all(vault, Path(to), at)
+            _restore_all(source, Path(to), at)
         elif to:
-            _report(db, _restore_to_file(vault, db, to, at), to)
+            _report(db, _restore_to_file(source, db, to, at), to)
         else:
-            _restore_to_cluster(vault, db, Access.find(url, config=config), at)
+            _restore_to_cluster(source, db, Access.find(url, config=config), at)
 
 
-def _restore_all(vault: Vault, directory: Path, at: dict[str, int]) -> None:
+def _restore_all(source: Source, directory: Path, at: dict[str, int]) -> None:
     directory.mkdir(parents=True, exist_ok=True)
-    for name, pos in sorted(vault.positions().items()):
-        if os.sep in name:
-            raise Failed(f'the database "{name}" cannot be the name of a file')
+    for held in source.databases():
+        if os.sep in held.name:
+            raise Failed(f'the database "{held.name}" cannot be the name of a file')
         try:
-            head = _restore_to_file(vault, name, str(directory / name), at)
+            head = _restore_to_file(source, held.name, str(directory / held.name), at)
         except LitefsError as error:
-            click.echo(f"{name}: {error}", err=True)
+            click.echo(f"{held.name}: {error}", err=True)
             continue
-        _report(name, head, str(directory / name)) if pos.txid else None
+        _report(held.name, head, str(directory / held.name))
 
 
-def _restore_to_file(vault: Vault, name: str, path: str, at: dict[str, int]) -> Header:
+def _restore_to_file(source: Source, name: str, path: str, at: dict[str, int]) -> Header:
     from litefs.cli.replacing import replacing
 
-    with _snapshot(vault, name, at) as (source, head), replacing(path) as file:
+    with _snapshot(source, name, at) as (snapshot, head), replacing(path) as file:
         if not head.commit:
             raise Failed(f'"{name}" was deleted at that time', "name an earlier moment with -time or -txid")
-        _write(name, source, file, head)
+        _write(name, snapshot, file, head)
     return head
 
 
-def _restore_to_cluster(vault: Vault, name: str, node: Access, at: dict[str, int]) -> None:
+def _restore_to_cluster(source: Source, name: str, node: Access, at: dict[str, int]) -> None:
     from litefs.cli.transfers import Transfers, duration, progress_bar
 
     started = time.monotonic()
-    with _snapshot(vault, name, at) as (source, head), tempfile.TemporaryFile() as file:
+    with _snapshot(source, name, at) as (snapshot, head), tempfile.TemporaryFile() as file:
         if not head.commit:
             raise Failed(f'"{name}" was deleted at that time', "name an earlier moment with -time or -txid")
-        _write(name, source, file, head)
+        _write(name, snapshot, file, head)
         size = file.seek(0, os.SEEK_END)
         file.seek(0)
         with Transfers(node) as api, progress_bar(f"importing {name}") as start:
@@ -211,17 +201,18 @@ def _restore_to_cluster(vault: Vault, name: str, node: Access, at: dict[str, int
 
 
 @contextmanager
-def _snapshot(vault: Vault, name: str, at: dict[str, int]) -> Iterator[tuple[BinaryIO, Header]]:
-    """The snapshot LTX file of a state, in a temporary file."""
+def _snapshot(source: Source, name: str, at: dict[str, int]) -> Iterator[tuple[BinaryIO, Header]]:
+    """The snapshot LTX file of a state, verified, in a temporary file."""
     from litefs import ltx
     from litefs_backup_store.vault import DatabaseUnknown
 
-    if not vault.head(name).pos.txid:
+    newest = next((held.pos for held in source.databases() if held.name == name), None)
+    if newest is None:
         raise DatabaseUnknown(name)
-    if at["txid"] > vault.head(name).pos.txid:
-        raise Failed(f'"{name}" has no transaction {format_txid(at["txid"])} yet', f"newest: {vault.head(name).pos}")
+    if at["txid"] > newest.txid:
+        raise Failed(f'"{name}" has no transaction {format_txid(at["txid"])} yet', f"newest: {newest}")
     with tempfile.TemporaryFile() as file:
-        vault.restore(name, file, compress=False, **at)
+        source.restore(name, file, **at)
         file.seek(0)
         head, _ = ltx.read_info(file)
         if at["txid"] and head.max_txid != at["txid"]:
@@ -240,7 +231,7 @@ def _write(name: str, source: BinaryIO, target: BinaryIO, head: Header) -> None:
 
 
 def _report(name: str, head: Header, where: str) -> None:
-    click.echo(f'"{name}" as of {_stamp(head.timestamp)}, transaction {format_txid(head.max_txid)}: {where}')
+    click.echo(f'"{name}" as of {show_time(head.timestamp)}, transaction {format_txid(head.max_txid)}: {where}')
 
 
 # --------------------------------------------------------------------------------------------------------------- texts
@@ -261,20 +252,6 @@ def _txid(text: str) -> int:
         return parse_txid(text.lower().rjust(16, "0"))
     except LitefsError as error:
         raise ConfigError(f"-txid: {error}") from None
-
-
-def _stamp(milliseconds: int) -> str:
-    moment = datetime.fromtimestamp(milliseconds / 1000, UTC)
-    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
-def _size(size: int) -> str:
-    number = float(size)
-    for unit in ("B", "KB", "MB", "GB"):
-        if number < 1000 or unit == "GB":
-            return f"{number:.0f} {unit}" if unit == "B" else f"{number:.1f} {unit}"
-        number /= 1000
-    raise AssertionError
 
 
 def _print_json(content: Any) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING
 
@@ -21,15 +21,18 @@ GROUP = "litefs.backup_objects"
 Opener = Callable[["BackupConfig"], Objects]
 
 
-def open_objects(config: BackupConfig) -> Objects:
+def open_objects(config: BackupConfig, *, others: Iterable[str] = ()) -> Objects:
     """The place that the ``backup`` section of a litefs.yml names.
+
+    Args:
+        others: further types to name in an error.
 
     Raises:
         ConfigError: it names none, or one that keeps no points in time; or its encryption key is none.
     """
     found = {point.name: point for point in entry_points(group=GROUP)}
     if config.type not in found:
-        types = ", ".join(sorted(found))
+        types = ", ".join(sorted({*found, *others}))
         have = f'backup.type is "{config.type}"' if config.type else "no backup is configured"
         raise ConfigError(f"{have}, and this command is for: {types}", "name a litefs.yml with -config")
     opener: Opener = found[config.type].load()
