@@ -349,6 +349,16 @@ class Database:
         self.moved.set()
         self.moved = trio.Event()
 
+    async def wait_position(self, txid: int, timeout: float) -> bool:
+        """Wait until `pos` is at or past a TXID; False when `timeout` seconds pass first.
+
+        Whether that is the position somebody has seen, and not one of another history, only `trail` says.
+        """
+        with trio.move_on_after(timeout):
+            while self.pos.txid < txid:
+                await self.moved.wait()
+        return self.pos.txid >= txid
+
     def _publish(self, captured: Captured) -> None:
         self.announce(captured.state)
 

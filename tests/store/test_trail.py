@@ -4,10 +4,14 @@ from pathlib import Path
 
 import pytest
 import trio
+import trio.testing
 
 from litefs.ltx import CHECKSUM_FLAG, Pos, Trailer
 from litefs.store import trail
+from litefs.store.database import Database
 from litefs.store.ltxdir import LTXDir
+from litefs.store.publisher import State
+from litefs.store.store import Store
 from litefs.store.trail import Place, Trail
 
 TOP = CHECKSUM_FLAG
@@ -95,3 +99,43 @@ def test_memory_has_an_end_and_files_go_on(history: History, monkeypatch: pytest
     history.ltx_dir.remove((1, 1))
     history.ltx_dir.file(2, 2).write_bytes(b"torn")
     assert history.places(Pos(1, TOP + 1), Pos(2, TOP + 2)) == [Place.FORGOTTEN] * 2
+
+
+# ---- of a database
+
+
+async def _database(tmp_path: Path) -> Database:
+    return await Store(tmp_path / "data", tmp_path / "mnt").database("app.db", create=True)
+
+
+def test_a_database_notes_where_it_is(tmp_path: Path) -> None:
+    async def main() -> None:
+        db = await _database(tmp_path)
+        for txid in range(1, 4):
+            db.state = State(Pos(txid, TOP + txid))
+            db.position_moved()
+            assert db.trail.look(Pos(txid, TOP + txid)) is Place.HERE
+        assert db.trail.look(Pos(2, TOP + 2)) is Place.HERE
+        db.begins_at(3)
+        assert db.trail.look(Pos(2, TOP + 2)) is Place.FORGOTTEN
+
+    trio.run(main)
+
+
+def test_waiting_for_a_transaction(tmp_path: Path) -> None:
+    async def main() -> None:
+        db = await _database(tmp_path)
+        assert not await db.wait_position(1, 0.01)
+        async with trio.open_nursery() as nursery:
+
+            async def move() -> None:
+                for txid in (1, 2):
+                    await trio.testing.wait_all_tasks_blocked()
+                    db.state = State(Pos(txid, TOP))
+                    db.position_moved()
+
+            nursery.start_soon(move)
+            assert await db.wait_position(2, 10)
+            assert db.pos.txid == 2
+
+    trio.run(main)
