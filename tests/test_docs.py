@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import subprocess
+import tomllib
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -16,7 +18,7 @@ from litefs.config.merged import merged_schema
 from litefs.config.schema import Schema
 from litefs.plugins import BUILTIN, Plugins, load
 from litefs.supervisor import from_entry
-from tests.support.doc_blocks import commands, complaint, configurations
+from tests.support.doc_blocks import FENCED, commands, complaint, configurations
 from tests.support.reference import assert_current, command_help, kernel_keys, plugin_keys
 
 ROOT = Path(__file__).parents[1]
@@ -146,6 +148,25 @@ def test_configurations_pass_the_check(page: Path) -> None:
 def test_commands_and_flags_exist(page: Path) -> None:
     found = [text for line in commands(page.read_text()) if (text := complaint(line))]
     assert not [text for text in found if "litefs lease-file" not in text]  # of the example
+
+
+def parsed(language: str, text: str) -> object:
+    """What a block means to who reads its language; raises what that finds wrong."""
+    if language == "python":
+        return ast.parse(text)
+    if language == "toml":
+        return tomllib.loads(text)
+    if language in ("json", "yaml"):
+        return list(yaml.safe_load_all(text))  # JSON is YAML
+    if language == "sh":
+        return subprocess.run(["sh", "-n"], input=text, check=True, capture_output=True, text=True)
+    return None
+
+
+@pytest.mark.parametrize("page", PAGES, ids=as_id)
+def test_blocks_are_of_their_language(page: Path) -> None:
+    for language, text in FENCED.findall(page.read_text()):
+        parsed(language, text)
 
 
 def test_the_check_of_commands_finds_what_is_wrong() -> None:

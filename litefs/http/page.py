@@ -42,7 +42,9 @@ async def page(exchange: Exchange, services: Services) -> Response:
     """The page, or the form that asks for the token. Whoever does not ask for HTML gets LiteFS's 404."""
     if exchange.method != "GET" or "text/html" not in exchange.headers.get("accept", ""):
         raise HTTPError(404, "404 page not found")
-    return _html("status.html") if _admitted(exchange, services) else _html("login.html", 401)
+    if not _admitted(exchange, services):
+        return _html("login.html", 401)
+    return _html("status.html", show="logout" if services.token else "")
 
 
 async def login(exchange: Exchange, services: Services) -> Response:
@@ -50,7 +52,7 @@ async def login(exchange: Exchange, services: Services) -> Response:
     body = await exchange.read(FORM_LIMIT)
     given = parse_qs(body.decode("utf-8", "replace")).get("token", [""])[0]
     if services.token and not same_token(services.token, given.strip()):
-        return _html("login.html", 401, wrong=True)
+        return _html("login.html", 401, show="wrong")
     return _back({"set-cookie": services.sessions.begin()})
 
 
@@ -74,10 +76,11 @@ def _admitted(exchange: Exchange, services: Services) -> bool:
     return known or authorized(services.token, exchange.headers.get("authorization", ""))
 
 
-def _html(name: str, status: int = 200, *, wrong: bool = False) -> Response:
+def _html(name: str, status: int = 200, *, show: str = "") -> Response:
+    """A page; with `show` the element of that id is not hidden."""
     text = _read(name)
-    if wrong:
-        text = text.replace(" hidden>", ">")
+    if show:
+        text = text.replace(f'id="{show}" hidden', f'id="{show}"')
     return Response(text, status, _HEADERS, "text/html")
 
 

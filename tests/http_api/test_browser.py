@@ -117,6 +117,7 @@ def test_buttons(browser: Browser, node: FakeNode, make_server: Callable[..., Se
     node.services.status = status
     browser.open(f"{server.url}/")
     shows(browser, "#facts", "0.9 s left")
+    assert not browser.find("#logout").text  # there is no token
     assert [link.attribute("href") for link in browser.find_all("#nodes a")] == [f"{server.url}", "http://b:1"]
     assert not browser.find("#promote").text
 
