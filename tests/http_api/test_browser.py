@@ -5,11 +5,15 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from litefs.http.app import build
+from litefs.http.sessions import Sessions
+from litefs.http.tls import server_context
+from tests.security.certificates import Authority
 from tests.support.browser import Browser, running_browser
 from tests.support.nodes import Node
 from tests.support.waiting import wait_for
@@ -138,3 +142,24 @@ def test_buttons(browser: Browser, node: FakeNode, make_server: Callable[..., Se
     browser.find("#yes").click()
     shows(browser, "#done", "refused: no primary is currently available")
     assert browser.find("#demote").text == ""
+
+
+def test_over_tls(browser: Browser, node: FakeNode, make_server: Callable[..., Server], tmp_path: Path) -> None:
+    """Which browsers do over HTTP/2, with cookies that go over TLS only."""
+    certificate = Authority(tmp_path, "ours").sign("localhost")
+    node.services.token, node.services.secure = TOKEN, True
+    node.services.sessions = Sessions("litefs", secure=True)
+    tls = server_context(certificate.cert, certificate.key)
+    server = make_server(build(node.services), closing=node.services.closing, tls=tls)
+    browser.open(f"{server.url}/")
+    browser.find("#token").type(TOKEN)
+    browser.find("form button").follow()
+    shows(browser, "#live", "live")
+    (cookie,) = (cookie for cookie in browser.cookies() if cookie["name"].startswith("__Host-"))
+    assert cookie["secure"]
+    protocol = "return performance.getEntriesByType('navigation')[0].nextHopProtocol"
+    assert browser.run(protocol) == "h2"
+    server.call(node.store.commit, "app.db", 7)
+    shows(browser, "#events", "app.db 0000000000000007")
+    browser.run("fetch('/demote', {method: 'POST'})")
+    wait_for(lambda: node.leadership.demotions == [None], "the request of the page")
