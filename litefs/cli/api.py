@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import TracebackType
@@ -10,6 +9,7 @@ from typing import Any
 
 import httpx
 
+from litefs import jsontext
 from litefs.cli.access import DEFAULT_URL, Access
 from litefs.errors import ConfigError, LitefsError
 from litefs.http.tls import client_context
@@ -105,7 +105,7 @@ def check(response: httpx.Response) -> None:
 def _json(response: httpx.Response) -> dict[str, Any]:
     """The object in an answer; names of databases in it need not be UTF-8."""
     try:
-        found = json.loads(response.content.decode("utf-8", "surrogateescape"))
+        found = jsontext.loads(response.content.decode("utf-8", "surrogateescape"))
     except ValueError:
         found = None
     if not isinstance(found, dict):

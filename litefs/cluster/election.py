@@ -13,7 +13,6 @@ term may all wait for each other, and all go on when the time is over.
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import trio
 
+from litefs import jsontext
 from litefs.cluster.term import check
 from litefs.errors import StreamError
 
@@ -169,7 +169,7 @@ class Election:
 
     def _standing(self, body: bytes) -> Standing | None:
         """Raises ValueError, KeyError or TypeError for what is no status."""
-        found: dict[str, Any] = json.loads(body)
+        found: dict[str, Any] = jsontext.loads(body)
         if found["id"] == self._node or found["clusterID"] != self._store.cluster_id:
             return None
         name, term = str(found["hostname"])[:200], check(found.get("term", 0))

@@ -11,7 +11,6 @@ not be asked in time to prolong it. Later commits are refused then.
 from __future__ import annotations
 
 import errno
-import json
 import logging
 import secrets
 from collections.abc import Callable
@@ -20,6 +19,7 @@ from urllib.parse import urlencode
 
 import trio
 
+from litefs import jsontext
 from litefs.errors import LitefsError, StreamError
 from litefs.ltx import Pos, parse_checksum, parse_txid
 from litefs.replication.wire import Upload
@@ -354,7 +354,7 @@ class RemoteHalts:
 
 def _position(response: PeerResponse) -> Pos:
     try:
-        pos = json.loads(response.body)["pos"]
+        pos = jsontext.loads(response.body)["pos"]
         if pos is None:
             return Pos(0, 0)
         return Pos(parse_txid(pos["TXID"]), parse_checksum(pos["PostApplyChecksum"]))

@@ -24,6 +24,7 @@ from pathlib import Path
 
 import trio
 
+from litefs import jsontext
 from litefs.replication.frames import MAX_TERM
 from litefs.store.ltxsync import sync_directory
 
@@ -67,7 +68,7 @@ class Terms:
 
     def _load(self) -> tuple[int, int]:
         try:
-            found = json.loads(self._path.read_bytes())
+            found = jsontext.loads(self._path.read_bytes())
             held, seen = check(found["held"]), check(found["seen"])
             return (held, max(held, seen)) if found["cluster"] == self._cluster() else (0, 0)
         except FileNotFoundError:

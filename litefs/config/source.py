@@ -39,6 +39,9 @@ class _Absent:
 _ABSENT = _Absent()
 
 
+MAX_DEPTH = 200  # lists and sections within each other
+
+
 @dataclass
 class Document:
     """What was read: ``value`` is None for a document without content."""
@@ -79,12 +82,27 @@ def read(text: str, schema: Schema) -> Document:
 
 
 def _read(text: str, schema: Schema) -> Document:
+    _check_depth(text)
     node = yaml.compose(text, Loader=_LOADER)
     reader = _Reader(schema)
     if node is not None:
         value = reader.value(node, schema.root, ())
         reader.document.value = None if value is _ABSENT else value
     return reader.document
+
+
+def _check_depth(text: str) -> None:
+    """Raises RecursionError: libyaml's composer goes down as deep as it is told to, and ends the process there."""
+    if sum(map(text.count, "[{-:?")) <= MAX_DEPTH:
+        return
+    depth = 0
+    for event in yaml.parse(text, Loader=_LOADER):
+        if isinstance(event, yaml.CollectionStartEvent):
+            depth += 1
+            if depth > MAX_DEPTH:
+                raise RecursionError
+        elif isinstance(event, yaml.CollectionEndEvent):
+            depth -= 1
 
 
 def _not_yaml(error: yaml.MarkedYAMLError) -> NotYAML:

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
+from litefs import jsontext
 from litefs.errors import StreamError
 
 MAX_MEMBERS = 64
@@ -94,7 +95,7 @@ def decode(data: bytes) -> list[Member]:
         StreamError: it is none.
     """
     try:
-        found = json.loads(data)
+        found = jsontext.loads(data)
         if not isinstance(found, list) or len(found) > MAX_MEMBERS:
             raise ValueError("a list of nodes was expected")
         return [from_json(item) for item in found]

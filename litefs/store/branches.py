@@ -22,7 +22,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from litefs import ltx
+from litefs import jsontext, ltx
 from litefs.errors import BadName, LTXError, StoreError
 from litefs.ltx import Pos
 from litefs.store.ltxsync import sync_directory
@@ -191,7 +191,7 @@ def _directories(data_dir: Path, database: str = "*") -> Iterator[Path]:
 def read(path: Path) -> Branch | None:
     """The branch in a directory; None when it has no description that can be understood."""
     try:
-        content = json.loads((path / DESCRIPTION).read_text("utf-8", "surrogateescape"))
+        content = jsontext.loads((path / DESCRIPTION).read_text("utf-8", "surrogateescape"))
         known = {item.name: content[item.name] for item in fields(Branch) if item.name in content}
         branch = Branch(**{**known, "path": path})
         for text in (branch.tip, branch.base):

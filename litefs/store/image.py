@@ -18,7 +18,6 @@ from litefs.sqlite.wal import FRAME_HEADER_SIZE, WAL_HEADER_SIZE, WalHeader, fra
 from litefs.store.pagetable import PageTable
 from litefs.store.publisher import State
 from litefs.store.sqlitefile import committed_size
-from litefs.store.transaction import NO_WAL, WALPart
 
 log = logging.getLogger(__name__)
 
@@ -196,14 +195,14 @@ class Image:
 
     # ---------------------------------------------------------------------------------------------- the base
 
-    def base(self, table: PageTable, state: State, touched: set[int], end: WALPart = NO_WAL) -> int | None:
+    def base(self, table: PageTable, state: State, touched: set[int], place: range | None) -> int | None:
         """How many of the WAL's transactions belong to the position that `table` is true for; None: it fits none.
 
         Only pages that the WAL or recent LTX files touch are looked at. What the database file has of later
         transactions is no contradiction: a checkpoint may have got as far as that, or half the way.
 
         Args:
-            end: where the position is in the WAL, as far as its LTX file tells.
+            place: how many it can be, see `walplace`.
         """
         size = os.fstat(self.fd).st_size // self.page_size if self.fd >= 0 else 0
         suspects = touched | set(range(size + 1, state.commit + 1))
@@ -214,8 +213,7 @@ class Image:
         # Pages whose newest content so far is not that of the position, and of these the ones in the file itself.
         wrong = {p for p in suspects if p <= state.commit and self.file_checksum(p) != table.get(p)}
         in_file = set(wrong)
-        told = self._told(end)
-        later = Later(self, told is not None)
+        later = Later(self, torn=place is not None)
         fitting = [0] if later.explains(wrong, in_file, 0) else []
         for number, tx in enumerate(self.transactions, 1):
             for pgno, checksum in self._wal_checksums(tx):
@@ -226,21 +224,9 @@ class Image:
                     wrong.discard(pgno)
             if tx.commit == state.commit and later.explains(wrong, in_file, number):
                 fitting.append(number)
-        if told is not None:
-            return told if told in fitting else None
+        if place is not None:
+            fitting = [number for number in fitting if number in place]
         return fitting[-1] if fitting else None
-
-    def _told(self, end: WALPart) -> int | None:
-        """Number of transactions up to a place in this WAL; None when it is another WAL, or ends before.
-
-        That is more certain than content: transactions that undo each other lead to the same more than once.
-        """
-        header = self.wal_header
-        if header is not None and end.size and (end.salt1, end.salt2) == (header.salt1, header.salt2):
-            for number, tx in enumerate(self.transactions, 1):
-                if tx.end == end.offset + end.size:
-                    return number
-        return None
 
     def find_base(self, table: PageTable, state: State) -> int | None:
         """Fill the table from the database file and the WAL, up to where it has the checksum of the position.

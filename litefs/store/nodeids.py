@@ -7,6 +7,7 @@ from pathlib import Path
 
 from litefs.errors import LTXError
 from litefs.ltx import parse_txid
+from litefs.store.ltxsync import sync_directory
 
 FILE_NAME = "nodeids"
 KEPT = 256  # ids; more starts than that between a transaction and the day it is asked for are not expected
@@ -29,7 +30,7 @@ def remember(data_dir: Path, node_id: int) -> None:
     """
     path = data_dir / FILE_NAME
     try:
-        words = path.read_text("ascii", "replace").split()
+        words = [word for word in path.read_text("ascii", "replace").split() if _parse(word)]
     except FileNotFoundError:
         words = []
     temporary = path.with_suffix(".tmp")
@@ -38,6 +39,7 @@ def remember(data_dir: Path, node_id: int) -> None:
         file.flush()
         os.fsync(file.fileno())
     os.replace(temporary, path)
+    sync_directory(data_dir)
 
 
 def _parse(word: str) -> int:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import logging
 import os
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,7 +23,7 @@ from litefs.errors import FormatError, LTXError
 from litefs.ltx import Pos
 from litefs.sqlite import freelist
 from litefs.sqlite.journal import Journal, is_finalised
-from litefs.store import branches, pagetable, superjournal, transaction
+from litefs.store import branches, nodeids, pagetable, superjournal, transaction, walplace
 from litefs.store.branches import Branch, Reason
 from litefs.store.image import Image, WALTransaction
 from litefs.store.ltxdir import Range
@@ -68,7 +69,6 @@ class Way:
     stamp: Stamp
     table: PageTable
     state: State  # where it has led so far
-    part: WALPart = NO_WAL  # of the newest file
     touched: set[int] = field(default_factory=set)
     first_pages: set[int] = field(default_factory=set)  # checksums of page 1
 
@@ -95,7 +95,6 @@ class Way:
         self.table.truncate(head.commit)
         pos = Pos(head.max_txid, decoder.trailer.post_apply)
         self.state = State(pos, head.page_size, head.commit, head.timestamp)
-        self.part = WALPart(head.wal_offset, head.wal_size, head.salt1, head.salt2)
         return True
 
     @property
@@ -116,14 +115,15 @@ class _Recovery:
         self._stamp = Stamp(0, 0, Pos(0, 0))
         self._touched: set[int] = set()
         self._first_pages: set[int] = set()  # checksums that page 1 had since the table was saved; empty: all was read
-        self._part = NO_WAL  # of the newest LTX file
         self._synced = 0  # TXID up to which the LTX files are durable
         self._committed = False  # a transaction, by a journal whose super-journal is gone
 
     def run(self) -> Recovered:
         self._clean()
+        prepared = self._prepared()
         self._ltx.load()
         self._find_newest()
+        self._touched |= prepared.get(self._state.pos, set())
         self._roll_back()
         with Image(self._path, self._state.page_size) as image:
             if self._state.pos.txid and self._state.commit == 0:
@@ -143,6 +143,21 @@ class _Recovery:
             self._delete(name)
         for path in self._path.glob("*.tmp"):
             path.unlink()
+
+    def _prepared(self) -> dict[Pos, set[int]]:
+        """Pages of transactions that only lack their name, by the position that they follow.
+
+        The journal may be finalised all the same, when power failed before the directory was written. A commit shows in
+        page 1 then; a rollback that has changed unused pages does not.
+        """
+        found: dict[Pos, set[int]] = {}
+        for path in self._ltx.path.glob("*.tmp"):
+            with suppress(LTXError), open(path, "rb") as file:
+                decoder = ltx.Decoder(file, name=path.name)
+                if not decoder.header.is_snapshot:
+                    pages = {pgno for pgno, _ in decoder}
+                    found.setdefault(decoder.header.pos_before, set()).update(pages)
+        return found
 
     def _delete(self, name: str) -> None:
         (self._path / name).unlink(missing_ok=True)
@@ -258,7 +273,7 @@ class _Recovery:
         return way
 
     def _take(self, way: Way) -> None:
-        self._table, self._stamp, self._part = way.table, way.stamp, way.part
+        self._table, self._stamp = way.table, way.stamp
         self._touched |= way.touched
         self._first_pages = way.first_pages
 
@@ -271,7 +286,7 @@ class _Recovery:
         way = self._walk()
         if not way.is_right or not way.state.pos.txid < self._state.pos.txid or way.state.page_size != image.page_size:
             return False
-        base = image.base(way.table, way.state, self._touched | way.touched, way.part)
+        base = image.base(way.table, way.state, self._touched | way.touched, self._place(image, way.state.pos))
         if base is None or not self._leads_here(image, base, way):
             return False
         log.warning(
@@ -336,7 +351,10 @@ class _Recovery:
     def _reconcile(self, image: Image, known: bool) -> None:
         """Make the database file hold the position, and what the WAL has beyond it."""
         known = known and self._state.pos.txid > 0
-        base = image.base(self._table, self._state, self._suspects(image), self._part) if known else None
+        base = None
+        if known:
+            place = self._place(image, self._state.pos)
+            base = image.base(self._table, self._state, self._suspects(image), place)
         if base is not None:
             self._capture_extra(image, base)
         elif not known or self._is_ahead(image) or not image.repair(self._table, self._state, self._sources()):
@@ -348,6 +366,11 @@ class _Recovery:
         self._delete("wal")
         sync_directory(self._path)
         self._state.is_wal = image.says_wal()
+
+    def _place(self, image: Image, pos: Pos) -> range | None:
+        """How many of the WAL's transactions a position may include."""
+        ends = [tx.end for tx in image.transactions]
+        return walplace.place(self._ltx, pos.txid, nodeids.known(self._db.store.data_dir), image.wal_header, ends)
 
     def _suspects(self, image: Image) -> set[int]:
         """Pages whose content may differ from what the table says.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ipaddress
-import json
 import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
@@ -12,6 +11,7 @@ from urllib.parse import urlsplit
 
 import httpx
 
+from litefs import jsontext
 from litefs.backup import BackupError, DatabaseRefused, PositionConflict
 from litefs.errors import LTXError
 from litefs.ltx import Pos, parse_checksum, parse_txid
@@ -68,7 +68,7 @@ class CloudClient:
         async with self._request("GET", "/pos", {}) as response:
             body = await _read(response, MAX_POSITIONS)
         try:
-            return {str(name): parse_position(value) for name, value in dict(json.loads(body)).items()}
+            return {str(name): parse_position(value) for name, value in dict(jsontext.loads(body)).items()}
         except (ValueError, TypeError, LTXError) as error:
             raise BackupError(f"the answer is no map of positions: {error}") from None
 
@@ -129,7 +129,7 @@ class CloudClient:
         status = response.status_code
         text = (await _read(response, MAX_ERROR, cut=True)).decode("utf-8", "replace").strip()
         with suppress(ValueError, TypeError, LTXError, AttributeError):
-            answer = json.loads(text)
+            answer = jsontext.loads(text)
             text = str(answer.get("error", ""))
             if answer.get("code") == "EPOSMISMATCH":
                 return PositionConflict(parse_position(answer.get("pos") or {}))
@@ -163,6 +163,8 @@ def parse_position(value: Any) -> Pos:
     """A position in JSON; Go's decoder takes its keys in any case, and null for zero. Raises LTXError, TypeError."""
     fields = {str(key).lower(): item for key, item in dict(value).items()}
     txid, checksum = fields.get("txid"), fields.get("postapplychecksum")
+    if not all(isinstance(text, str | None) for text in (txid, checksum)):
+        raise TypeError("TXID and checksum of a position are text")
     return Pos(parse_txid(txid.lower()) if txid else 0, parse_checksum(checksum.lower()) if checksum else 0)
 
 

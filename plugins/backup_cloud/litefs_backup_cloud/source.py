@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import tempfile
 from collections.abc import Callable, Iterator
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import httpx
 from litefs_backup_store.source import Held, State, States
 
-from litefs import ltx
+from litefs import jsontext, ltx
 from litefs.backup import BackupError, DatabaseRefused
 from litefs.errors import LTXError
 from litefs.ltx import Pos, parse_txid
@@ -115,7 +114,7 @@ class CloudSource:
         with self._asked("/pos", {}) as response:
             body = _read(response, MAX_POSITIONS)
         try:
-            return {str(name): parse_position(value) for name, value in dict(json.loads(body)).items()}
+            return {str(name): parse_position(value) for name, value in dict(jsontext.loads(body)).items()}
         except (ValueError, TypeError, LTXError) as error:
             raise BackupError(f"the answer is no map of positions: {error}") from None
 
@@ -128,7 +127,7 @@ class CloudSource:
     def _info(self, name: str) -> dict[str, Any] | None:
         try:
             with self._asked("/db/info", {"db": name}) as response:
-                found: dict[str, Any] = json.loads(_read(response, MAX_ERROR))
+                found: dict[str, Any] = jsontext.loads(_read(response, MAX_ERROR))
             _state(found, "min"), _state(found, "max")
         except (DatabaseRefused, ValueError, KeyError, TypeError, LTXError):
             return None
@@ -164,7 +163,7 @@ class CloudSource:
     def _refusal(self, response: httpx.Response) -> BackupError:
         text = _read(response, MAX_ERROR).decode("utf-8", "replace").strip()
         with suppress(ValueError, AttributeError):
-            text = str(json.loads(text).get("error", ""))
+            text = str(jsontext.loads(text).get("error", ""))
         status = response.status_code
         of_one = status in (400, 404, 422) and response.request.url.path.startswith("/db/")
         message = f"{self.url} refuses ({status}): {self._settings.clean(text)}"

@@ -11,6 +11,7 @@ import json
 from dataclasses import dataclass, replace
 from typing import Any
 
+from litefs import jsontext
 from litefs.errors import LTXError
 from litefs.ltx import Pos
 from litefs_backup_store.entries import Entry, folder_name, parse
@@ -65,7 +66,7 @@ class Head:
     def decode(cls, data: bytes, key: str) -> Head:
         """Read what `encode` wrote. Raises StorageError."""
         try:
-            content: dict[str, Any] = json.loads(data)
+            content: dict[str, Any] = jsontext.loads(data)
             if content["format"] != FORMAT:
                 raise StorageError(f"{key} has format {content['format']}: a newer version wrote it")
             return cls(

@@ -21,7 +21,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from litefs import ltx
+from litefs import jsontext, ltx
 from litefs.backup import BackupError, PositionConflict
 from litefs.backup.folding import Writable, fold
 from litefs.errors import LTXError
@@ -88,7 +88,7 @@ class Vault:
     def _read_epoch(self) -> tuple[int, str | None]:
         try:
             data, version = self.objects.get(EPOCH)
-            return int(json.loads(data)["epoch"]), version
+            return int(jsontext.loads(data)["epoch"]), version
         except ObjectMissing:
             return 0, None
         except (ValueError, KeyError, TypeError) as error:

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict
 
+from litefs import jsontext
 from litefs.backup import BackupError, Verification
 from litefs_backup_store.objects import ObjectChanged, ObjectMissing, Objects
 from litefs_backup_store.verifying import Stopped
@@ -81,7 +82,7 @@ class Verifier:
         except ObjectMissing:
             return None, None
         try:
-            content = json.loads(data)
+            content = jsontext.loads(data)
             return Verification(**{**content, "problems": tuple(content["problems"])}), version
         except (ValueError, KeyError, TypeError):
             return None, version

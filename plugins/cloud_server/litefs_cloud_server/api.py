@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import tempfile
 import time
 from collections.abc import AsyncIterator, Callable
@@ -17,6 +16,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import BaseRoute, Route
 
+from litefs import jsontext
 from litefs.backup import BackupError
 from litefs.ltx import Pos
 from litefs.replication.pipes import ToThread
@@ -100,7 +100,7 @@ def _cluster(found: Registered) -> dict[str, object]:
 async def create_cluster(visit: Visit) -> Response:
     """Make a cluster known, which has no databases yet."""
     try:
-        content = json.loads(await receiving.read(visit.request, 4096))
+        content = jsontext.loads(await receiving.read(visit.request, 4096))
         name = str(content["cluster"])
     except (ValueError, KeyError, TypeError):
         raise Refused(400, "EBADINPUT", 'the body must be JSON, like {"cluster": "my-cluster"}') from None

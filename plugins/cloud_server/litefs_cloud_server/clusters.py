@@ -14,6 +14,8 @@ from litefs_backup_store.levels import Levels
 from litefs_backup_store.objects import ObjectChanged, ObjectMissing, Objects, StorageError
 from litefs_backup_store.vault import Vault
 
+from litefs import jsontext
+
 log = logging.getLogger(__name__)
 
 IDENTITY = "cluster.json"
@@ -123,7 +125,7 @@ def _identity(objects: Objects) -> tuple[str, str | None]:
     """The cluster's id, empty before the first one came, and the version of its object."""
     try:
         data, version = objects.get(IDENTITY)
-        return str(json.loads(data)["clusterID"]), version
+        return str(jsontext.loads(data)["clusterID"]), version
     except ObjectMissing:
         return "", None
     except (ValueError, KeyError, TypeError) as error:

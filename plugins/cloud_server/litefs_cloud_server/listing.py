@@ -8,6 +8,8 @@ from typing import Any
 
 from litefs_backup_store.objects import ObjectChanged, ObjectMissing, Objects, StorageError
 
+from litefs import jsontext
+
 Items = list[dict[str, Any]]
 
 TRIES = 10
@@ -51,7 +53,7 @@ class Listing:
         except ObjectMissing:
             return [], None
         try:
-            found: Items = json.loads(data)[self._field]
+            found: Items = jsontext.loads(data)[self._field]
             return [dict(item) for item in found], version
         except (ValueError, KeyError, TypeError) as error:
             raise StorageError(f"{self._key} is damaged: {error}") from error

@@ -6,6 +6,7 @@ import json
 import posixpath
 from dataclasses import dataclass
 
+from litefs import jsontext
 from litefs.errors import ConfigError
 from litefs.leases import PrimaryInfo
 
@@ -53,7 +54,7 @@ def decode(value: bytes) -> PrimaryInfo | None:
     """Who is announced; None for the empty value that LiteFS leaves behind.  Raises ValueError."""
     if not value:
         return None
-    found = json.loads(value)
+    found = jsontext.loads(value)
     if not isinstance(found, dict):
         raise ValueError("not an object")
     hostname, url = found.get("hostname", ""), found.get("advertise-url", "")

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from time import monotonic
 from urllib.parse import urlsplit
 
+from litefs import jsontext
 from litefs.cluster.peers import Peers
 from litefs.errors import StreamError
 from litefs.leases import PrimaryInfo
@@ -75,7 +75,7 @@ class Neighbour:
             host = urlsplit(node.advertise_url).hostname or ""
             return f"http://{f'[{host}]' if ':' in host else host}:{self._port}"
         try:
-            url = str(json.loads(answer.body)["proxyURL"])
+            url = str(jsontext.loads(answer.body)["proxyURL"])
             _address(url)
         except (ValueError, KeyError, TypeError):
             raise Unreachable(f"node {node.hostname} does not say where its proxy is: {answer.text}") from None

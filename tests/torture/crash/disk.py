@@ -6,7 +6,7 @@ Two sets of rules:
   were changed; a sync of a file or directory takes with it all that was changed before the last thing that it needs.
 - `loose`: each directory and each file for itself. Names last once their directory has been synced; before that they
   reach the disk in the order of their changes, but other directories may be further, or not as far. A sync of a new
-  file does not take its name with it. Sizes come in any order.
+  file takes its first name with it, and no other. Sizes come in any order.
 
 Under both, content that was not synced may be there or not, each piece of it for itself, and torn.
 """
@@ -74,6 +74,9 @@ class _State:
                 self._synced[change.inode] = max(self._synced[change.inode], change.start)
             elif change.kind == "directory":
                 self._directories.add(change.inode)
+        for index, change in enumerate(changes):
+            if change.kind == "entry" and change.moved is None and index < self._synced[change.inode]:
+                self._synced[change.directory] = max(self._synced[change.directory], index + 1)
         self._metadata = self._ordered_metadata() if fate.rules == ORDERED else 0
 
     # -------------------------------------------------------------------------------------------- what is durable

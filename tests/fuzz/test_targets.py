@@ -1,0 +1,66 @@
+"""Every target, with some hundred inputs made from right ones. `python -m tests.fuzz` for the long form."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+
+from .targets import SEEDS, TARGETS, Target
+
+SLOW = {"data_directory": 15, "http_api": 40, "answer": 60, "litefs_yml": 60, "backup_answer": 60, "wal_file": 60}
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=6,
+)
+changes = st.lists(st.tuples(st.integers(0), st.binary(max_size=3), st.integers(0, 3)), max_size=4)
+
+
+def altered(data: bytes, edits: list[tuple[int, bytes, int]]) -> bytes:
+    """Some bytes replaced, inserted or taken out."""
+    for place, new, old in edits:
+        at = place % (len(data) + 1)
+        data = data[:at] + new + data[at + old :]
+    return data
+
+
+@pytest.mark.parametrize("name", sorted(TARGETS))
+def test_target(name: str) -> None:
+    target: Target = TARGETS[name]
+    seeds = st.builds(altered, st.sampled_from(SEEDS[name]), changes)
+
+    @settings(
+        max_examples=SLOW.get(name, 150),
+        deadline=None,
+        database=None,
+        suppress_health_check=list(HealthCheck),
+    )
+    @example(b"")
+    @example(b"[" * 100_000)
+    @given(st.one_of(seeds, st.binary(max_size=400)))
+    def check(data: bytes) -> None:
+        target(data)
+
+    check()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b'{"x":{"txid":5}}',
+        b'{"x":[1]}',
+        b'{"x":5}',
+        b'{"x":{"txid":"0000000000000001","postapplychecksum":null}}',
+        b"[[1,2],[3,4]]",
+        b"[1]",
+        b"1e999",
+        b'{"pos":NaN}',
+        b'{"code":"EPOSMISMATCH","pos":5}',
+        b'{"code":"EPOSMISMATCH","pos":{"TXID":7}}',
+    ],
+)
+@pytest.mark.parametrize("name", ["backup_answer", "backup_head", "other_nodes", "consul_value"])
+def test_odd_json(name: str, text: bytes) -> None:
+    for prefix in (b"", b"0", b"4"):
+        TARGETS[name](prefix + text)
