@@ -12,7 +12,7 @@ PACKAGE = ROOT / "litefs"
 
 # From the bottom up. A layer may import itself and what is below it; parts of one line do not know each other.
 LAYERS = [
-    {"errors"},
+    {"errors", "jsontext"},
     {"ltx", "sqlite"},
     {"live"},
     {"store"},
