@@ -121,7 +121,7 @@ class Client:
                 raise ClientGone from None
             if not self.data:
                 return None
-        while self.data[:2] == b"\r\n":  # some clients end a body with an empty line too many
+        if self.data[:2] == b"\r\n":  # some clients end a body with an empty line too many
             self.data = self.data[2:]
         self.phase = Phase.HEADER
         self.began = begin = monotonic()
