@@ -6,7 +6,7 @@ import contextlib
 from itertools import pairwise
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from litefs_proxy_fly.bodies import BadBody, Body, Chunked, chunk, last_chunk, reader
 from litefs_proxy_fly.heads import CHUNKED, UNTIL_CLOSE
@@ -30,6 +30,7 @@ def cut(data: bytes, places: list[int]) -> list[bytes]:
     return [data[a:b] for a, b in pairwise(at) if a < b]
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.binary(min_size=1, max_size=20)), st.binary(max_size=5), st.lists(st.integers(0, 10**6), max_size=20)
 )
@@ -42,6 +43,7 @@ def test_chunks(payloads: list[bytes], behind: bytes, places: list[int]) -> None
     body.ended()
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=30), st.binary(max_size=5), st.lists(st.integers(0, 10**6), max_size=8))
 def test_counted(payload: bytes, behind: bytes, places: list[int]) -> None:
     body = reader(len(payload))
@@ -106,6 +108,7 @@ def test_an_early_end(length: int) -> None:
         body.ended()
 
 
+@settings(deadline=None)
 @given(st.lists(st.sampled_from([b"1", b"0", b"\r\n", b"\n", b"a", b";", b"X: y", b"\r"]) | st.binary(max_size=2)))
 def test_nothing_but_our_own_errors(pieces: list[bytes]) -> None:
     with contextlib.suppress(BadBody):
