@@ -82,7 +82,7 @@ class Site:
         self._folder = folder
         self._browser = Browser()
         programs = f"{sysconfig.get_path('scripts')}:{os.environ['PATH']}"
-        own = {"PATH": programs, "DEMO": str(folder), "PORTS": " ".join(map(str, ports)), **environment}
+        own = {"PATH": programs, "DEMO": str(folder), "PORTS": " ".join(map(str, ports)), "TTL": "60s", **environment}
         self._output = folder / "output"
         with open(self._output, "wb") as output:
             self._process = subprocess.Popen(

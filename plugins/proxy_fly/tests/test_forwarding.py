@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import trio
 import trio.testing
+from litefs_proxy_fly import upstream
 
 from tests.support.proxy import GET, GET_CLOSE, Reader, Site, echo, proxied, rest
 
@@ -247,6 +248,22 @@ def test_a_stale_connection_is_not_the_clients_problem() -> None:
                     assert (await Reader(client).until(b"ok")).startswith(b"HTTP/1.1 200")
                     await trio.testing.wait_all_tasks_blocked(0.05)
                 assert site.connections == 2
+
+    trio.run(main)
+
+
+def test_a_write_takes_no_connection_that_has_been_idle_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The application may be closing it at this very moment."""
+    monkeypatch.setattr(upstream, "FRESH", 0.0)
+
+    async def main() -> None:
+        async with proxied(echo) as site, await site.connect() as client:
+            reader = Reader(client)
+            for method, connections in [(b"POST", 1), (b"POST", 2), (b"GET", 2), (b"POST", 3)]:
+                await client.send_all(method + b" / HTTP/1.1\r\nHost: x\r\n\r\n")
+                await reader.until(b"\r\n\r\n")
+                await reader.until(b"Host: x\r\n\r\n")
+                assert site.connections == connections
 
     trio.run(main)
 
