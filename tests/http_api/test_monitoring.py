@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -89,3 +91,12 @@ def test_every_alert_is_explained() -> None:
 def test_the_check_finds_names() -> None:
     expression = 'max by (job, db) (a_b{x="c"}) - on (job) group_right () d > 0 unless changes(e[5m]) < +Inf'
     assert metrics(expression) == {"a_b", "d", "e"}
+
+
+def test_alerts_fire_when_they_should() -> None:
+    promtool = shutil.which("promtool")
+    if promtool is None:
+        pytest.skip("there is no promtool, which comes with Prometheus")
+    words = [promtool, "test", "rules", str(FOLDER / "alerts.test.yml")]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
