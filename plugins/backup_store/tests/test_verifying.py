@@ -116,16 +116,15 @@ def test_in_a_process_of_its_own(vault: Vault, tmp_path: Path) -> None:
 
 
 class Rounds:
-    """A way to verify that says what it is told to."""
+    """A way to verify that says what it is told to, the last thing again and again."""
 
     def __init__(self, *answers: Verification | Exception) -> None:
         self.left = list(answers)
         self.done = threading.Event()
 
     def __call__(self, is_wanted: Callable[[], bool]) -> Verification:
-        assert is_wanted()
-        answer = self.left.pop(0)
-        if not self.left:
+        answer = self.left.pop(0) if len(self.left) > 1 else self.left[0]
+        if len(self.left) == 1:
             self.done.set()
         if isinstance(answer, Exception):
             raise answer
