@@ -192,7 +192,7 @@ class WALHandle(FileHandle):
             await self._db.wal.settle()
         if self._db.publisher.undurable and self._db.wal.exists:
             self._db.durable_by_fsync = True
-            await self._db.sync_wal()
+            await self._db.disk.sync_wal()
         else:
             await super().fsync()
         self._check_commit()

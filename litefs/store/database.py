@@ -22,24 +22,24 @@ import trio
 
 from litefs import ltx
 from litefs.errors import DatabaseBusy
-from litefs.live import Busy, Snapshot, indexwatch
+from litefs.live import Busy, Snapshot
 from litefs.live.client import Client
-from litefs.ltx import EMPTY, Pos
-from litefs.store import batch, incoming, pagetable, transaction, writethrough
+from litefs.ltx import Pos
+from litefs.store import batch, capturing, doubt, incoming, writethrough
 from litefs.store.batch import Small
 from litefs.store.content import Content, OpenFile, temporary
 from litefs.store.counters import Counters
+from litefs.store.disk import Disk
 from litefs.store.events import TxEvent
 from litefs.store.gate import Gate
 from litefs.store.halt import Halt
 from litefs.store.incoming import Incoming
 from litefs.store.journal import Journal
 from litefs.store.ltxdir import LTXDir
-from litefs.store.ltxsync import sync_directory, sync_file, sync_files
+from litefs.store.ltxsync import sync_directory
 from litefs.store.pagetable import PageTable, Stamp
 from litefs.store.publisher import Captured, Publisher, State
 from litefs.store.trail import Trail
-from litefs.store.transaction import NO_WAL, Change, PageMap, WALPart
 from litefs.store.wal import WAL
 from litefs.store.writethrough import Sending, Writer
 
@@ -48,7 +48,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-RESOLVE_LIMIT = 0.2  # seconds to get the write lock of a database whose last writer seems to be dead
 PRIME_STEP = 256 << 10  # bytes that a WAL must have grown by for being read into the cache again
 CHECKPOINT_SIZE = 4 << 20  # bytes appended to a replica's WAL, after which it is folded
 
@@ -84,6 +83,7 @@ class Database:
         self.publisher = Publisher(self._publish)
         self.wal = WAL(self)
         self.journal = Journal(self)
+        self.disk = Disk(self)
         self.shm: int | None = None  # memory file of the wal-index while one is in use
         self.shm_users = 0  # open handles of applications on it
         self.incoming = trio.Lock()  # one apply or import at a time
@@ -97,14 +97,11 @@ class Database:
         self.moved = trio.Event()  # set, and replaced, whenever `pos` moves
         self._trail: Trail | None = None
         self.durable_by_fsync = False  # the writer syncs the WAL itself (synchronous=FULL)
-        self._synced = 0  # TXID up to which the LTX files are durable
-        self._flush = trio.Lock()
         self.open_files: set[OpenFile] = set()  # of the mount, on the database file
         self.replacement: Content | None = None  # takes the place of the empty file when that grows
         self._primed = 0  # bytes of the WAL that the kernel has in its cache for good
         self._live_users = 0
         self._appended = 0  # bytes that the daemon wrote to the WAL since the last checkpoint
-        self._stamp = Stamp(0, 0, Pos(0, 0))  # what the saved page table is true for
 
     # --------------------------------------------------------------------------------------------------- where
 
@@ -138,83 +135,6 @@ class Database:
         """Whether what applications write goes to the primary first."""
         return self.writer is not None and not self.store.writable
 
-    @property
-    def exists(self) -> bool:
-        """Whether there is a database file (it may be empty)."""
-        return self.file.exists()
-
-    @property
-    def saved(self) -> Pos:
-        """Position of the saved page table: LTX files after it are needed at start-up."""
-        return self._stamp.pos
-
-    def recovered(self, state: State, table: PageTable, stamp: Stamp) -> None:
-        """Recovery found the database in this state, everything in it committed and durable."""
-        self.state, self.table, self._stamp = state, table, stamp
-        self.published = state.pos
-        self._synced = state.pos.txid
-        self.wal.load()
-
-    # ------------------------------------------------------------------------------------------------ capturing
-
-    async def capture(
-        self, pages: PageMap, commit: int, part: WALPart = NO_WAL, frames: tuple[int, int] = (0, 0)
-    ) -> None:
-        """Capture a transaction: after this it has an LTX file. No transaction when nothing changes.
-
-        Args:
-            pages: every page it may have changed; the whole database when the page size changes.
-            commit: size of the database afterwards, in pages.
-            part: its bytes in the WAL.
-            frames: frames of the WAL before and up to it.
-
-        Raises:
-            OSError: EROFS when this node may not write, or what the disk says; nothing was captured.
-        """
-        await self.arriving.passing()
-        if pages.size <= transaction.SMALL:
-            change = transaction.examine(pages, commit, self.table, self.state)
-        else:
-            change = await trio.to_thread.run_sync(transaction.examine, pages, commit, self.table, self.state)
-        if self.is_no_change(change, pages.page_size, commit):
-            return
-        head = self.ltx_header(pages.page_size, commit, part)
-        final = self.ltx_dir.file(head.min_txid, head.max_txid)
-        if self.writes_through:
-            await self._write_through(head, change, pages, frames)
-            return
-        if pages.size <= transaction.SMALL:
-            await self.store.gate.passing()
-            self.check_writable()
-            size = transaction.write_small(final, head, change)
-        else:
-            self.check_writable()
-            size = await self._write_large(final, head, change, pages)
-        self.captured(head, change, size, frames=frames)
-
-    async def _write_large(self, final: Path, head: ltx.Header, change: Change, pages: PageMap) -> int:
-        temporary = self.ltx_dir.temporary()
-        size = await trio.to_thread.run_sync(transaction.write_large, temporary, head, change, pages)
-        try:
-            await self.store.gate.passing()
-            self.check_writable()  # the lease may be gone by now
-            os.replace(temporary, final)
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise
-        return size
-
-    async def _write_through(
-        self, head: ltx.Header, change: Change, pages: PageMap, frames: tuple[int, int]
-    ) -> None:  # fmt: skip
-        self.check_writable()
-        temporary = self.ltx_dir.temporary()
-        if pages.size <= transaction.SMALL:
-            size = transaction.write_small(temporary, head, change)
-        else:
-            size = await trio.to_thread.run_sync(transaction.write_large, temporary, head, change, pages)
-        await writethrough.commit(self, head, change, temporary, size, frames)
-
     def check_writable(self) -> None:
         """Whether a transaction of an application may be captured.
 
@@ -228,110 +148,17 @@ class Database:
         if self.halt is not None:
             raise OSError(errno.EBUSY, "another node holds the halt lock")
 
-    def is_no_change(self, change: Change, page_size: int, commit: int) -> bool:
-        """Whether the examined pages leave the database as it was: then there is no transaction."""
-        return not change and commit == self.state.commit and page_size == self.state.page_size
+    @property
+    def exists(self) -> bool:
+        """Whether there is a database file (it may be empty)."""
+        return self.file.exists()
 
-    def ltx_header(self, page_size: int, commit: int, part: WALPart = NO_WAL) -> ltx.Header:
-        """Header of the next transaction's LTX file."""
-        return transaction.header(
-            commit,
-            page_size,
-            self.state,
-            part,
-            flags=1 if self.store.compress else 0,
-            timestamp=max(time.time_ns() // 1_000_000, self.state.timestamp),
-            node_id=self.store.node_id,
-        )
-
-    def captured(
-        self,
-        head: ltx.Header,
-        change: Change,
-        size: int,
-        *,
-        frames: tuple[int, int] = (0, 0),
-        durable: bool = False,
-        sure: bool = False,
-    ) -> None:
-        """The transaction's LTX file is in place: move the position.
-
-        Args:
-            sure: it counts, whether or not this node may write by now.
-
-        Raises:
-            OSError: EROFS when the time of the lease ran out while it was captured; it is taken back, with its file.
-        """
-        before = self.state
-        is_wal = before.is_wal if change.is_wal is None else change.is_wal
-        self.state = State(Pos(head.max_txid, change.post_apply), head.page_size, head.commit, head.timestamp, is_wal)
-        in_doubt = frames[1] > 0 and self.shm_users > 0
-        undo = self._undo(before, head, change)
-        self._move_table(before, head, change)
-        self.ltx_dir.add(head.min_txid, head.max_txid, size)
-        self.counters.commits += 1
-        self.publisher.add(Captured(self.state, before, *frames, undo, accepted=not in_doubt, durable=durable))
-        if durable:
-            self._synced = max(self._synced, head.max_txid) if self._synced == head.max_txid - 1 else self._synced
-        if not sure:
-            self._confirm()
-        self.position_moved()
-        if len(self.publisher):
-            self.store.pending(self)
-
-    def _confirm(self) -> None:
-        """The last look at the lease before the commit is answered, which the caller does without an await.
-
-        The process may have stood still for longer than the lease at any point before, and another node may be primary.
-        """
-        if not self.writable:
-            self.retract("the lease ran out while it was captured")
-            self.check_writable()
-        self.publisher.confirm()
-
-    def _undo(self, before: State, head: ltx.Header, change: Change) -> list[tuple[int, int]]:
-        undo = [(pgno, self.table.get(pgno)) for pgno, _ in change.checksums]
-        if head.commit < before.commit:
-            undo += self.table.tail(head.commit)
-        return undo
-
-    def _move_table(self, before: State, head: ltx.Header, change: Change) -> None:
-        if head.page_size != before.page_size:
-            self.table.clear()
-        self.table.update(change.checksums)
-        if head.commit < before.commit:
-            self.table.truncate(head.commit)
-
-    def retract(self, reason: str = "discarded by SQLite") -> Captured:
-        """Take back the newest transaction: it is in doubt and SQLite has discarded it, or it was never answered."""
-        captured = self.publisher.retract()
-        txid = captured.state.pos.txid
-        log.debug("%s: retracting transaction %s: %s", self.name, ltx.format_txid(txid), reason)
-        self.ltx_dir.remove((txid, txid))
-        if captured.state.page_size != captured.before.page_size:
-            self.table.clear()
-        self.table.truncate(captured.before.commit)
-        self.table.update(captured.undo)
-        self.state = captured.before
-        self._synced = min(self._synced, txid - 1)
-        self.counters.commits -= 1
-        self.position_moved()
-        return captured
-
-    def file_has(self, captured: Captured) -> bool:
-        """Whether the database file itself holds what the transaction wrote."""
-        page_size = captured.state.page_size
-        fd = os.open(self.file, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            for pgno, _ in captured.undo:
-                data = os.pread(fd, page_size, (pgno - 1) * page_size)
-                if pgno <= captured.state.commit and (
-                    len(data) != page_size or ltx.page_checksum(pgno, data) != self.table.get(pgno)
-                ):
-                    return False
-        finally:
-            os.close(fd)
-        return True
+    def recovered(self, state: State, table: PageTable, stamp: Stamp) -> None:
+        """Recovery found the database in this state, everything in it committed and durable."""
+        self.state, self.table = state, table
+        self.published = state.pos
+        self.disk.recovered(state.pos.txid, stamp)
+        self.wal.load()
 
     # ----------------------------------------------------------------------------------------------- publishing
 
@@ -371,48 +198,6 @@ class Database:
                 TxEvent(self.name, *state.pos, state.page_size, state.commit, state.timestamp)
             )  # fmt: skip
 
-    # ------------------------------------------------------------------------------------------------- durability
-
-    async def sync_wal(self) -> None:
-        """Make the WAL durable, and with it every transaction captured from it so far.
-
-        Raises:
-            OSError: the disk failed.
-        """
-        if self.wal.holed:
-            await self.flush_ltx()
-        txid = self.pos.txid
-        fd = os.dup(self.wal.fd)
-        try:
-            await trio.to_thread.run_sync(os.fdatasync, fd)
-        finally:
-            os.close(fd)
-        self.publisher.made_durable(txid)
-
-    async def flush_ltx(self) -> None:
-        """Make every LTX file durable: what they were made from is about to be overwritten.
-
-        Raises:
-            OSError: the disk failed.
-        """
-        async with self._flush:
-            txid = self.pos.txid
-            if txid > self._synced:
-                paths = [self.ltx_dir.file(n, n) for n in range(self._synced + 1, txid + 1)]
-                await trio.to_thread.run_sync(sync_files, self.ltx_dir.path, paths)
-                self._synced = max(self._synced, min(txid, self.pos.txid))
-            self.publisher.made_durable(txid)
-
-    @property
-    def durable_ltx(self) -> int:
-        """TXID up to which the LTX files are durable."""
-        return self._synced
-
-    @property
-    def unsynced_ltx(self) -> int:
-        """Number of LTX files not known to be durable."""
-        return self.pos.txid - self._synced
-
     def directory_changed(self) -> None:
         """A file was made or deleted in the database's directory: the next directory sync includes it."""
         self.store.directories.changed(self.path, self.sync_directory)
@@ -421,36 +206,6 @@ class Database:
         """Make the directory's entries durable. Blocking."""
         self.journal.sync_spare()
         sync_directory(self.path)
-
-    async def save_table(self) -> None:
-        """Bring the file with the page checksums up to date, so that the next start has less to replay.
-
-        Raises:
-            OSError: the disk failed.
-        """
-        if self.published == self._stamp.pos or not self._settled:
-            return
-        await self.flush_ltx()
-        await self._sync_content()
-        if not self._settled:
-            return  # moved meanwhile: next time
-        stamp = Stamp(self.state.page_size, self.state.commit, self.state.pos)
-        blocks = self.table.take_changes(stamp.commit, whole=self._stamp.page_size != stamp.page_size)
-        try:
-            await trio.to_thread.run_sync(pagetable.save, self.path / "checksums", stamp, blocks)
-        except OSError:
-            self._stamp = Stamp(0, 0, self._stamp.pos)  # which blocks are missing is not known: save all next time
-            raise
-        self._stamp = stamp
-
-    async def _sync_content(self) -> None:
-        """Make the database file and the WAL durable: start-up looks only at pages that later transactions touch."""
-        for path in (self.file, self.wal.path):
-            await trio.to_thread.run_sync(sync_file, path)
-
-    @property
-    def _settled(self) -> bool:
-        return self.published == self.pos and not self._flush.locked() and not self.wal.holed
 
     # ----------------------------------------------------------------------------------- as a client of the mount
 
@@ -581,53 +336,20 @@ class Database:
             OSError: the disk failed.
         """
         deadline = time.monotonic() + patience
+
+        def note(index_header: bytes) -> SnapshotInfo:  # while the client process holds the write lock
+            state = doubt.look(self, index_header)
+            return SnapshotInfo(state.pos, state.timestamp)
+
         with self.using_live() as live:
             try:
-                snapshot = await live.snapshot(str(self.file), str(self.wal.path), note=self._note, deadline=deadline)
+                snapshot = await live.snapshot(str(self.file), str(self.wal.path), note=note, deadline=deadline)
             except Busy as error:
                 raise DatabaseBusy(str(error)) from None
             try:
                 yield snapshot
             finally:
                 await live.release(snapshot)
-
-    def _note(self, index_header: bytes) -> SnapshotInfo:
-        """What a snapshot is of, taken while the client process holds the write lock."""
-        captured = self.publisher.in_doubt
-        if captured is not None and self.wal.header is not None:
-            if indexwatch.covers(index_header, captured.wal_end, self.wal.header.salt):
-                self.publisher.accept()
-            else:
-                return SnapshotInfo(captured.before.pos, captured.before.timestamp)
-        return SnapshotInfo(self.state.pos, self.state.timestamp)
-
-    def settle_doubt(self, index_header: bytes) -> None:
-        """The client process holds the write lock and is about to write: what is in doubt is settled now."""
-        self._note(index_header)
-        if self.publisher.in_doubt is not None:
-            self.wal.retract()
-
-    async def resolve_doubt(self) -> None:
-        """Find out what became of the transaction in doubt, when its writer seems to be gone.
-
-        Raises:
-            DatabaseBusy: a writer is active after all.
-            OSError: the disk failed.
-        """
-        deadline = time.monotonic() + RESOLVE_LIMIT
-        try:
-            with self.using_live() as live:
-                await live.settle(self._judge, deadline=deadline)
-        except Busy as error:
-            raise DatabaseBusy(str(error)) from None
-
-    def _judge(self, index_header: bytes) -> int | None:
-        self._note(index_header)
-        if self.publisher.in_doubt is None or self.wal.header is None:
-            return None
-        offset = self.wal.last_offset
-        self.wal.retract()
-        return offset
 
     @property
     def wants_checkpoint(self) -> bool:
@@ -659,14 +381,9 @@ class Database:
         self.publisher.add(captured)
         self.position_moved()
 
-    def forget_saved_table(self) -> None:
-        """The saved page table is of another history: save all of it next time."""
-        self._stamp = Stamp(0, 0, Pos(0, 0))
-
     def begins_at(self, txid: int) -> None:
-        """A durable snapshot has replaced everything: of what was captured before, no file needs to be synced."""
-        self._synced = txid
-        self.publisher.made_durable(self.pos.txid)
+        """A durable snapshot has replaced everything up to a TXID."""
+        self.disk.begins_at(txid)
         if self._trail is not None:
             self._trail.clear()
 
@@ -692,30 +409,14 @@ class Database:
         Raises:
             OSError: EROFS when this node may not write, or what the disk says; nothing was deleted.
         """
-        await self.flush_ltx()
+        await self.disk.flush()
         await self.store.gate.passing()
         if self.arriving.closed:  # a deletion does not take SQLite's locks, nor may it wait: it locks the directory
             raise OSError(errno.EBUSY, "a transaction from elsewhere is being applied")
         self.check_writable()
         if self.state.commit:
-            await self.capture_deletion()
+            await capturing.capture_deletion(self)
         self.remove_files()
-
-    async def capture_deletion(self) -> None:
-        """Capture that the database is empty now.
-
-        Raises:
-            OSError: EROFS when this node may not write, or what the disk says; nothing was captured.
-        """
-        await self.store.gate.passing()
-        self.check_writable()
-        if self.writes_through:
-            raise OSError(errno.EROFS, "a database can only be deleted on the primary")
-        head = self.ltx_header(self.state.page_size, 0)
-        change = Change(post_apply=EMPTY, is_wal=False)
-        size = transaction.write_small(self.ltx_dir.file(head.min_txid, head.max_txid), head, change)
-        self.publisher.accept()
-        self.captured(head, change, size)
 
     def drop_shm(self) -> None:
         """The wal-index was deleted; those who have it open keep theirs."""

@@ -3,7 +3,7 @@
 Under synchronous=FULL the application's own sync of the WAL makes a transaction durable, and this task only steps in
 when that does not come. Under NORMAL nobody syncs: here the WAL is synced (one sync for all transactions since the
 last), because recovery re-creates LTX files from it. LTX files themselves follow at leisure, at the latest before
-the WAL they came from is overwritten (`Database.flush_ltx`).
+the WAL they came from is overwritten (`Disk.flush`).
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import trio
 
 from litefs.errors import DatabaseBusy, LitefsError
 from litefs.live.client import ClientProcess
+from litefs.store import doubt
 
 if TYPE_CHECKING:
     from litefs.store.database import Database
@@ -88,7 +89,7 @@ class Durability:
     @staticmethod
     async def _resolve(db: Database) -> None:
         try:
-            await db.resolve_doubt()
+            await doubt.resolve(db)
         except DatabaseBusy as error:
             log.debug("%s: %s", db.name, error)
         except (OSError, LitefsError) as error:
@@ -129,7 +130,7 @@ class Durability:
 
     async def _sync(self, db: Database) -> None:
         if not db.wal.exists or db.wal.end == 0:
-            await db.flush_ltx()
+            await db.disk.flush()
             return
         if db.durable_by_fsync:
             before = db.pos
@@ -138,6 +139,6 @@ class Durability:
                 return
             db.durable_by_fsync = False
         if db.wal.exists:
-            await db.sync_wal()
-        if db.unsynced_ltx >= LTX_BATCH:
-            await db.flush_ltx()
+            await db.disk.sync_wal()
+        if db.disk.undurable >= LTX_BATCH:
+            await db.disk.flush()

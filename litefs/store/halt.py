@@ -13,6 +13,7 @@ import trio
 from litefs.errors import DatabaseBusy, ReadOnly
 from litefs.live import Busy
 from litefs.ltx import Pos
+from litefs.store import doubt
 
 if TYPE_CHECKING:
     from litefs.store.database import Database
@@ -55,7 +56,7 @@ async def halted(db: Database, halt: Halt, patience: float) -> AsyncIterator[Non
     def note(index_header: bytes) -> None:
         if not db.store.writable:
             raise ReadOnly("node is not primary")
-        db.settle_doubt(index_header)
+        doubt.settle(db, index_header)
         halt.pos = db.pos
         db.halt = halt
 

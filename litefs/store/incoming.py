@@ -23,7 +23,7 @@ from litefs.errors import DatabaseBusy, LTXError, PositionMismatch, ReadOnly
 from litefs.live import Busy, PageSet
 from litefs.live.client import Client, InlinePages, LTXPages
 from litefs.ltx import CHECKSUM_FLAG, Header, Pos, Trailer
-from litefs.store import sqlitefile
+from litefs.store import doubt, sqlitefile
 from litefs.store.content import Content
 from litefs.store.halt import Halt
 from litefs.store.keeping import Keeping
@@ -116,7 +116,7 @@ async def _apply(db: Database, incoming: Incoming, arriving: ExitStack) -> Pos:
         place(db, incoming)  # nobody else can move the position of a replica: no need to ask under the lock
 
     async def ask(index_header: bytes) -> str:
-        db.settle_doubt(index_header)
+        doubt.settle(db, index_header)
         if incoming.local:
             await db.store.gate.passing()
         arriving.enter_context(db.arriving.shut())
@@ -278,11 +278,11 @@ def settle(db: Database, incoming: Incoming) -> None:
     head, before = incoming.header, db.state
     if isinstance(incoming.checksums, PageTable):
         db.table = incoming.checksums
-        db.forget_saved_table()
+        db.disk.forget_table()
     else:
         if head.is_snapshot or head.page_size != before.page_size:
             db.table = PageTable()
-            db.forget_saved_table()
+            db.disk.forget_table()
         db.table.update(incoming.checksums)
     if head.is_snapshot:
         db.begins_at(head.max_txid)
@@ -361,7 +361,7 @@ async def _import_database(db: Database, source: Path, arriving: ExitStack) -> P
     current = [incoming]
 
     async def ask(index_header: bytes) -> str:
-        db.settle_doubt(index_header)
+        doubt.settle(db, index_header)
         if current[0].header.min_txid != db.pos.txid + 1:
             current[0].path.unlink()  # applications went on writing meanwhile; now they wait
             current[0] = await trio.to_thread.run_sync(build_import, db, source)

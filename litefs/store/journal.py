@@ -30,7 +30,7 @@ from litefs import ltx
 from litefs.errors import FormatError
 from litefs.sqlite.header import MAGIC
 from litefs.sqlite.journal import HEADER_SIZE, JournalHeader
-from litefs.store import transaction, writethrough
+from litefs.store import capturing, position, transaction, writethrough
 from litefs.store.ltxsync import sync_file
 from litefs.store.sqlitefile import committed_size, is_complete
 from litefs.store.transaction import Change, InPlace, PageMap
@@ -289,9 +289,9 @@ class Journal:
         pages, commit = source
         db = self._db
         change = transaction.examine(pages, commit, db.table, db.state)
-        if db.is_no_change(change, pages.page_size, commit):
+        if capturing.is_no_change(db, change, pages.page_size, commit):
             return None
-        head = db.ltx_header(pages.page_size, commit)
+        head = capturing.next_header(db, pages.page_size, commit)
         path = db.ltx_dir.temporary()
         if pages.size <= transaction.SMALL:
             size = transaction.write_small(path, head, change)
@@ -315,18 +315,18 @@ class Journal:
                 raise
             os.rename(prepared.path, self._db.ltx_dir.file(prepared.head.min_txid, prepared.head.max_txid))
             # Its bytes are durable, but its name only with the directory: published once that is, too.
-            self._db.captured(prepared.head, prepared.change, prepared.size)
+            position.advance(self._db, prepared.head, prepared.change, prepared.size)
             return
         if prepared is not None:
             prepared.path.unlink(missing_ok=True)
         source = self._page_map()
         if source is not None:
             try:
-                await self._db.capture(*source)
+                await capturing.capture(self._db, *source)
             finally:
                 os.close(source[0].fd)
         elif self._db.commit and not os.path.getsize(self._db.file):
-            await self._db.capture_deletion()
+            await capturing.capture_deletion(self._db)
 
     def _still_good(self, prepared: Prepared) -> bool:
         return prepared.generation == self._generation and prepared.head.min_txid == self._db.pos.txid + 1

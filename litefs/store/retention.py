@@ -49,11 +49,11 @@ class Retention:
         keep_from = min(db.published.txid + 1, db.hwm) if self._backup else db.published.txid + 1
         removed = 0
         while expired := db.ltx_dir.expired(before, keep_from)[:BATCH]:
-            if expired[-1][1] > db.saved.txid:
-                await db.save_table()
-                expired = [item for item in expired if item[1] <= db.saved.txid]
+            if expired[-1][1] > db.disk.saved.txid:
+                await db.disk.save_table()
+                expired = [item for item in expired if item[1] <= db.disk.saved.txid]
             # Start-up needs a file that survives a power failure: the newest ones may not have reached the disk.
-            expired = [item for item in expired if item[1] < db.durable_ltx]
+            expired = [item for item in expired if item[1] < db.disk.durable]
             if not expired:
                 break
             await trio.to_thread.run_sync(self._unlink, db, expired)

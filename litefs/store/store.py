@@ -306,7 +306,7 @@ class Store:
             await trio.sleep(SAVE_CHECK)
             everyone = trio.current_time() - last >= SAVE_INTERVAL
             for db in list(self._moved):
-                if everyone or db.pos.txid - db.saved.txid >= SAVE_AFTER:
+                if everyone or db.pos.txid - db.disk.saved.txid >= SAVE_AFTER:
                     await self._save_table(db)
             if everyone:
                 last = trio.current_time()
@@ -314,7 +314,7 @@ class Store:
     async def _save_table(self, db: Database) -> None:
         self._moved.discard(db)
         try:
-            await db.save_table()
+            await db.disk.save_table()
         except OSError as error:
             log.warning("%s: cannot save the page checksums: %s", db.name, error)
             self._moved.add(db)

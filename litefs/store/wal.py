@@ -34,7 +34,7 @@ import trio
 
 from litefs.errors import FormatError
 from litefs.sqlite.wal import FRAME_HEADER_SIZE, WAL_HEADER_SIZE, WalHeader, frame_offset, frame_size
-from litefs.store import walchain
+from litefs.store import capturing, doubt, position, walchain
 from litefs.store.commitframes import CommitFrames
 from litefs.store.sqlitefile import committed_size
 from litefs.store.transaction import NO_WAL, InPlace, PageMap, WALPart
@@ -280,17 +280,17 @@ class WAL:
         """
         doubtful = self._db.publisher.in_doubt
         if doubtful is not None:
-            if self._db.file_has(doubtful):
+            if doubt.is_in_file(self._db, doubtful):
                 self._db.publisher.accept()
             else:
                 self.retract()
         if not own and self.end:
             await self._leave_to_file()
-        await self._db.flush_ltx()
+        await self._db.disk.flush()
 
     def retract(self) -> None:
         """SQLite has discarded the transaction captured last."""
-        captured = self._db.retract()
+        captured = position.retract(self._db)
         self._commits.expect(self.end - 1)  # its last frame may become valid after all
         self.end = captured.wal_start
         if self.header is not None:
@@ -360,7 +360,7 @@ class WAL:
         missing = () if chain.commit <= state.commit else range(state.commit + 1, chain.commit + 1)
         if state.page_size == self.header.page_size and all(pgno in chain.offsets for pgno in missing):
             pages = PageMap(self._fd, self.header.page_size, chain.offsets)
-            await self._db.capture(pages, chain.commit, part, (self.end, chain.end))
+            await capturing.capture(self._db, pages, chain.commit, part, (self.end, chain.end))
             return True
         if state.commit == 0 and not os.path.getsize(self._db.file):
             return False
@@ -385,7 +385,7 @@ class WAL:
         try:
             over = walchain.locate(self._fd, header, end, wanted) if header is not None else {}
             offsets = InPlace(wanted, page_size)
-            await self._db.capture(PageMap(fd, page_size, offsets, self._fd, over), commit, part, frames)
+            await capturing.capture(self._db, PageMap(fd, page_size, offsets, self._fd, over), commit, part, frames)
         finally:
             os.close(fd)
 
@@ -429,7 +429,7 @@ class WAL:
                 chain = None
             pages = overwritten.pages | set(chain.offsets if chain else ())
             await self._capture_view(pages, chain.end if chain else self.end)
-            await self._db.flush_ltx()
+            await self._db.disk.flush()
         except BaseException:
             os.pwrite(self._fd, overwritten.bytes, overwritten.offset)
             self.end, self._chain = overwritten.end, overwritten.chain

@@ -16,6 +16,7 @@ import trio
 
 from litefs import ltx
 from litefs.ltx import Pos
+from litefs.store import position
 from litefs.store.transaction import Change
 
 if TYPE_CHECKING:
@@ -72,7 +73,7 @@ async def commit(
         try:
             await db.writer.commit(db.sending)
             os.replace(temporary, db.ltx_dir.file(head.min_txid, head.max_txid))
-            db.captured(head, change, size, frames=frames, sure=True)
+            position.advance(db, head, change, size, frames=frames, sure=True)
         finally:
             db.sending = None
     except BaseException:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -51,6 +52,7 @@ class FakeDatabase:
         self.halt: Any = None
         self.live = FakeLive()
         self.applied: list[Header] = []
+        self.state, self.publisher = None, SimpleNamespace(in_doubt=None)
 
     @contextmanager
     def using_live(self) -> Iterator[FakeLive]:
@@ -58,9 +60,6 @@ class FakeDatabase:
 
     async def finish(self) -> None:
         await trio.lowlevel.checkpoint()
-
-    def settle_doubt(self, index_header: bytes) -> None:
-        pass
 
     async def apply_ltx(self, path: Path, header: Header, trailer: Trailer, *, local: bool, halt: Any) -> Pos:
         assert local

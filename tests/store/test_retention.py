@@ -62,7 +62,7 @@ def test_never_the_newest(db: Database) -> None:
 
 def test_never_the_newest_that_survives_a_power_failure(db: Database) -> None:
     async def main() -> None:
-        db._synced = 8  # 9 and 10 can be made again from the WAL, from there on
+        db.disk.durable = 8  # 9 and 10 can be made again from the WAL, from there on
         await Retention(db.store, 1, 60, backup=False).enforce(db)
         assert left(db) == [8, 9, 10]
 
@@ -87,9 +87,9 @@ def test_never_what_start_up_needs(db: Database) -> None:
     """What the saved table is not true for yet is saved first, or stays."""
 
     async def main() -> None:
-        db.forget_saved_table()
+        db.disk.forget_table()
         await Retention(db.store, 1, 60, backup=False).enforce(db)
-        assert db.saved == db.pos
+        assert db.disk.saved == db.pos
         assert left(db) == [10]
 
     run(main)

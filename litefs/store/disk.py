@@ -1,0 +1,125 @@
+"""What of a database is on disk for good: its WAL, its LTX files, its table of page checksums."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+import trio
+
+from litefs.ltx import Pos
+from litefs.store import pagetable
+from litefs.store.ltxsync import sync_file, sync_files
+from litefs.store.pagetable import Stamp
+
+if TYPE_CHECKING:
+    from litefs.store.database import Database
+
+
+class Disk:
+    """Makes one database durable, and knows how far it is.
+
+    Attributes:
+        durable: TXID up to which the LTX files are durable.
+    """
+
+    def __init__(self, db: Database) -> None:
+        self._db = db
+        self.durable = 0
+        self._flush = trio.Lock()
+        self._stamp = Stamp(0, 0, Pos(0, 0))  # what the saved page table is true for
+
+    def recovered(self, txid: int, stamp: Stamp) -> None:
+        """Recovery found everything durable up to a TXID, and a page table that was saved at `stamp`."""
+        self.durable, self._stamp = txid, stamp
+
+    # ----------------------------------------------------------------------------------------------- transactions
+
+    @property
+    def undurable(self) -> int:
+        """Number of LTX files not known to be durable."""
+        return self._db.pos.txid - self.durable
+
+    async def sync_wal(self) -> None:
+        """Make the WAL durable, and with it every transaction captured from it so far.
+
+        Raises:
+            OSError: the disk failed.
+        """
+        wal = self._db.wal
+        if wal.holed:
+            await self.flush()
+        txid = self._db.pos.txid
+        fd = os.dup(wal.fd)
+        try:
+            await trio.to_thread.run_sync(os.fdatasync, fd)
+        finally:
+            os.close(fd)
+        self._db.publisher.made_durable(txid)
+
+    async def flush(self) -> None:
+        """Make every LTX file durable: what they were made from is about to be overwritten.
+
+        Raises:
+            OSError: the disk failed.
+        """
+        db = self._db
+        async with self._flush:
+            txid = db.pos.txid
+            if txid > self.durable:
+                paths = [db.ltx_dir.file(n, n) for n in range(self.durable + 1, txid + 1)]
+                await trio.to_thread.run_sync(sync_files, db.ltx_dir.path, paths)
+                self.durable = max(self.durable, min(txid, db.pos.txid))
+            db.publisher.made_durable(txid)
+
+    def retracted(self, txid: int) -> None:
+        """The newest LTX file is gone, and its number will be used again."""
+        self.durable = min(self.durable, txid - 1)
+
+    def begins_at(self, txid: int) -> None:
+        """A durable snapshot has replaced everything: of what was captured before, no file needs to be synced."""
+        self.durable = txid
+        self._db.publisher.made_durable(self._db.pos.txid)
+
+    # ------------------------------------------------------------------------------------------------- page table
+
+    @property
+    def saved(self) -> Pos:
+        """Position of the saved page table: LTX files after it are needed at start-up."""
+        return self._stamp.pos
+
+    async def save_table(self) -> None:
+        """Bring the file with the page checksums up to date, so that the next start has less to replay.
+
+        Raises:
+            OSError: the disk failed.
+        """
+        db = self._db
+        if db.published == self._stamp.pos or not self._settled:
+            return
+        await self.flush()
+        await self._sync_content()
+        if not self._settled:
+            return  # moved meanwhile: next time
+        stamp = Stamp(db.state.page_size, db.state.commit, db.state.pos)
+        blocks = db.table.take_changes(stamp.commit, whole=self._stamp.page_size != stamp.page_size)
+        try:
+            await trio.to_thread.run_sync(pagetable.save, db.path / "checksums", stamp, blocks)
+        except OSError:
+            self._stamp = Stamp(0, 0, self._stamp.pos)  # which blocks are missing is not known: save all next time
+            raise
+        self._stamp = stamp
+
+    def forget_table(self) -> None:
+        """The saved page table is of another history: save all of it next time."""
+        self._stamp = Stamp(0, 0, Pos(0, 0))
+
+    async def _sync_content(self) -> None:
+        """Make the database file and the WAL durable: start-up looks only at pages that later transactions touch."""
+        for path in (self._db.file, self._db.wal.path):
+            await trio.to_thread.run_sync(sync_file, path)
+
+    @property
+    def _settled(self) -> bool:
+        db = self._db
+        return db.published == db.pos and not self._flush.locked() and not db.wal.holed
