@@ -19,7 +19,8 @@ OPEN_FILES = 200
 class Writable(Protocol):
     """Where the result goes; `write` takes everything it is given."""
 
-    def write(self, data: bytes, /) -> object: ...
+    def write(self, data: bytes, /) -> object:
+        """Write all of it."""
 
 
 def fold(paths: Sequence[Path], output: Writable, *, compress: bool) -> tuple[Header, Trailer]:

@@ -40,6 +40,7 @@ class GoCommand(click.Command):
         self.interspersed = interspersed
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """As click does, from arguments as Go's flag package takes them."""
         if self.passthrough and "--" in args:
             dashes = args.index("--")
             ctx.meta[_PASSED] = tuple(args[dashes + 1 :])

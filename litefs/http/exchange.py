@@ -49,6 +49,7 @@ class Exchange(Request):
 
     @property
     def http2(self) -> bool:
+        """Whether it came over HTTP/2."""
         return bool(self.scope["http_version"] == "2")
 
     # -- body

@@ -24,21 +24,31 @@ class Primary(Protocol):
     """Address of a remote primary."""
 
     @property
-    def hostname(self) -> str: ...
+    def hostname(self) -> str:
+        """Its name."""
 
 
 class Role(Protocol):
     """The node's part in the cluster, as far as the API shows it (`litefs.cluster.role.Role`)."""
 
     @property
-    def is_primary(self) -> bool: ...
+    def is_primary(self) -> bool:
+        """Whether this node is the primary."""
+
     @property
-    def candidate(self) -> bool: ...
+    def candidate(self) -> bool:
+        """Whether it may become the primary."""
+
     @property
-    def primary(self) -> Primary | None: ...
+    def primary(self) -> Primary | None:
+        """Another node that is the primary; None when this one is, or none is known."""
+
     @property
-    def primary_hostname(self) -> str | None: ...
-    def lag_ms(self) -> int | None: ...
+    def primary_hostname(self) -> str | None:
+        """Name of the primary, whoever that is."""
+
+    def lag_ms(self) -> int | None:
+        """Milliseconds that this node is behind; None when it is not known."""
 
 
 class Stream(Protocol):
@@ -46,7 +56,8 @@ class Stream(Protocol):
 
     def __aiter__(self) -> Stream: ...
     async def __anext__(self) -> bytes: ...
-    async def aclose(self) -> None: ...
+    async def aclose(self) -> None:
+        """Let go of what it holds."""
 
 
 class Streams(Protocol):

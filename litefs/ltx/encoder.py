@@ -25,7 +25,8 @@ _pack_u64 = Struct(">Q").pack
 class Writable(Protocol):
     """The part of a binary file that encoding needs; `write` takes everything it is given."""
 
-    def write(self, data: bytes, /) -> object: ...
+    def write(self, data: bytes, /) -> object:
+        """Write all of it."""
 
 
 def encode(header: Header, pages: Sequence[Page], post_apply: int) -> bytes:

@@ -24,7 +24,8 @@ _PARAMETERS: dict[str, Any] = {
 class Readable(Protocol):
     """The part of a binary file that decoding needs; a short answer is fine, an empty one is the end."""
 
-    def read(self, size: int, /) -> bytes: ...
+    def read(self, size: int, /) -> bytes:
+        """At most `size` bytes; none at the end."""
 
 
 class Lz4Error(Exception):

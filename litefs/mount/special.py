@@ -23,12 +23,15 @@ class Role(Protocol):
     """What the mount shows of this node's part in the cluster."""
 
     @property
-    def is_primary(self) -> bool: ...
+    def is_primary(self) -> bool:
+        """Whether this node is the primary."""
 
     @property
-    def primary(self) -> _Info | None: ...
+    def primary(self) -> _Info | None:
+        """Another node that is the primary; None when this one is, or none is known."""
 
-    def lag_ms(self) -> int | None: ...
+    def lag_ms(self) -> int | None:
+        """Milliseconds that this node is behind; None when it is not known."""
 
 
 def content(name: str, role: Role) -> bytes | None:

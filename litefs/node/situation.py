@@ -28,12 +28,14 @@ class Situation:
         self._role, self._wait_done = role, wait_done
 
     def context(self) -> ExecContext:
+        """As in `litefs.supervisor.policies.Situation`, like the rest."""
         role = self._known()
         return ExecContext(
             role.hostname, role.candidate, role.is_primary and not role.is_yielding, role.primary_hostname
         )
 
     async def wait_change(self) -> None:
+        """Wait until the role has changed."""
         await self._known().wait_change()
 
     async def primary_done(self) -> bool:

@@ -75,9 +75,11 @@ class MemoryIndex:
         self.data = bytearray(data)
 
     def read(self, offset: int, length: int, /) -> bytes:
+        """Bytes of it; fewer at its end."""
         return bytes(self.data[offset : offset + length])
 
     def write(self, offset: int, data: bytes, /) -> None:
+        """Put bytes there; it grows by whole blocks."""
         end = offset + len(data)
         if end > len(self.data):
             self.data += bytes(-(-end // BLOCK_SIZE) * BLOCK_SIZE - len(self.data))

@@ -48,6 +48,7 @@ class Child:
 
     @property
     def pid(self) -> int:
+        """Number of the process."""
         return self._process.pid
 
     @property

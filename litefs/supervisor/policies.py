@@ -33,12 +33,15 @@ class Alone:
     """The situation of a command that no node surrounds."""
 
     def context(self) -> ExecContext:
+        """It is not the primary, and there is none."""
         return ExecContext("", candidate=False, is_primary=False)
 
     async def wait_change(self) -> None:
+        """Nothing ever changes."""
         await trio.sleep_forever()
 
     async def primary_done(self) -> bool:
+        """There is nobody to wait for."""
         return True
 
 

@@ -125,10 +125,12 @@ class LeaseSuite(Suite):
 
 
 def info_of(leaser: Leaser) -> PrimaryInfo:
+    """What others are told of this node while it is primary."""
     return PrimaryInfo(leaser.hostname, leaser.advertise_url)
 
 
 async def refused(call: Callable[[], Awaitable[object]], kind: type[E]) -> E:
+    """The error of this kind that a call raises. Raises AssertionError when it does not."""
     try:
         result = await call()
     except kind as error:

@@ -21,6 +21,7 @@ Answer = Callable[[httpx.Request], httpx.Response | None]
 
 
 def pos_json(pos: Pos) -> dict[str, str]:
+    """A position as the protocol writes it."""
     return {"TXID": f"{pos.txid:016x}", "PostApplyChecksum": f"{pos.checksum:016x}"}
 
 
@@ -33,10 +34,12 @@ class Server:
         self.forced: Answer = lambda request: None
 
     def client(self, cluster: str = "") -> CloudClient:
+        """A client of it."""
         settings = CloudSettings("http://127.0.0.1:1", TOKEN, cluster)
         return CloudClient(settings, lambda: CLUSTER_ID, transport=httpx.MockTransport(self.answer))
 
     async def answer(self, request: httpx.Request) -> httpx.Response:
+        """What it says to a request."""
         body = await request.aread()
         self.requests.append(request)
         forced = self.forced(request)

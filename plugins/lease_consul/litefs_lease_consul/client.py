@@ -50,21 +50,25 @@ class HTTPClient(base.HTTPClient):  # type: ignore[misc]  # the library has no t
         )
 
     async def get(self, callback: Callback, path: str, params: Params = None, headers: Any = None) -> Any:
+        """A GET request; what the callback makes of its answer."""
         return await self._request("GET", callback, path, params, headers)
 
     async def put(
         self, callback: Callback, path: str, params: Params = None, data: Any = "", headers: Any = None
     ) -> Any:
+        """A PUT request; what the callback makes of its answer."""
         return await self._request("PUT", callback, path, params, headers, data)
 
     async def post(
         self, callback: Callback, path: str, params: Params = None, data: Any = "", headers: Any = None
     ) -> Any:
+        """A POST request; what the callback makes of its answer."""
         return await self._request("POST", callback, path, params, headers, data)
 
     async def delete(
         self, callback: Callback, path: str, params: Params = None, data: Any = "", headers: Any = None
     ) -> Any:
+        """A DELETE request; what the callback makes of its answer."""
         return await self._request("DELETE", callback, path, params, headers, data)
 
     async def aclose(self) -> None:
