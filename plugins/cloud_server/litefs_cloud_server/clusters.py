@@ -45,6 +45,7 @@ class Cluster:
 
     Attributes:
         heard: when a node of the cluster asked for something last, seconds since the epoch.
+        claimant: the id of another cluster that was refused last, and when, seconds since the epoch.
         fetched: by database: the transaction up to which a node fetched it last, and when, seconds since the epoch.
         restored: by database: the transaction that was put there last by a person, and when.
     """
@@ -56,6 +57,7 @@ class Cluster:
         self.cluster_id, self._version = _identity(vault.objects)
         self._heard = now()  # from the cluster of that id; as far as we know, just before we came
         self.heard: float | None = None
+        self.claimant: tuple[str, float] | None = None
         self.fetched: dict[str, tuple[int, float]] = {}
         self.restored: dict[str, tuple[int, float]] = {}
         self._locks: dict[str, threading.Lock] = {}
@@ -74,9 +76,21 @@ class Cluster:
             return
         if given != self.cluster_id:
             if self.cluster_id and self._now() - self._heard < SILENT:
+                self.claimant = given[:64], time.time()
                 raise OtherCluster(self.cluster_id)
             self._pass_on(given)
         self._heard, self.heard = self._now(), time.time()
+
+    def hand_over(self, to: str) -> None:
+        """Give the backup to the cluster that was refused, although the former one may still be there.
+
+        Raises:
+            OtherCluster: it is not the one that was refused last.
+        """
+        if self.claimant is None or self.claimant[0] != to:
+            raise OtherCluster(self.cluster_id)
+        self._pass_on(to)
+        self._heard, self.claimant = self._now(), None
 
     def lock(self, database: str) -> threading.Lock:
         """Held by whoever adds to a database: a restore must not lose the race against nodes that upload on and on."""
@@ -109,7 +123,7 @@ class Cluster:
 
     def _pass_on(self, given: str) -> None:
         if self.cluster_id:
-            log.warning("the backup of cluster id %s, of which nothing is heard, goes to %s", self.cluster_id, given)
+            log.warning("the backup of cluster id %s goes to %s", self.cluster_id, given)
         try:
             self._version = self.vault.objects.replace(
                 IDENTITY, json.dumps({"clusterID": given}).encode(), self._version

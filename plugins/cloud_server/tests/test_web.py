@@ -203,6 +203,24 @@ def test_all_clusters(browser: Browser, server: CloudServer) -> None:
     assert "no such cluster" in browser.find("[role=alert]").text
 
 
+def test_another_cluster_asks_for_the_backup(browser: Browser, server: CloudServer) -> None:
+    token, old, new = server.token("one"), "LFSC0123456789ABCDEF", "LFSCFEDCBA9876543210"
+
+    def ask(cluster_id: str) -> int:
+        with api(server, token) as client:
+            return client.get("/pos", headers={"litefs-cluster-id": cluster_id}).status_code
+
+    assert [ask(old), ask(new)] == [200, 422]
+    log_in(browser, server, server.token("one", read_only=True))
+    assert new in browser.find("[role=alert]").text
+    assert not browser.find_all("[role=alert] button")
+    log_in(browser, server, token)
+    browser.find("[role=alert] button").follow()
+    assert new in browser.find("[role=status]").text
+    assert not browser.find_all("[role=alert]")
+    assert [ask(new), ask(old)] == [200, 422]
+
+
 def test_names_are_text(browser: Browser, server: CloudServer) -> None:
     token = server.token("one")
     images = fill(server, name=NASTY)

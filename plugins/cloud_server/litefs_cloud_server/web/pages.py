@@ -81,6 +81,7 @@ class Web:
         return [
             self._route("/", self._for_visitors(overview)),
             self._route("/c/{cluster}", self._for_visitors(cluster_page)),
+            self._route("/c/{cluster}/hand-over", self._for_visitors(hand_over), "POST"),
             self._route("/c/{cluster}/db", self._for_visitors(database)),
             self._route("/c/{cluster}/download", self._for_visitors(download)),
             self._route("/c/{cluster}/restore", self._for_visitors(confirm)),
@@ -178,7 +179,17 @@ async def cluster_page(visitor: Visitor) -> Response:
     name, cluster = await visitor.cluster()
     heads = await trio.to_thread.run_sync(cluster.vault.heads)
     heads.sort(key=lambda head: head.database)
-    return HTMLResponse(views.cluster_page(visitor.session, name, cluster, heads))
+    return HTMLResponse(views.cluster_page(visitor.session, name, cluster, heads, changes=not visitor.token.read_only))
+
+
+async def hand_over(visitor: Visitor) -> Response:
+    """Give a cluster's backup to another one that asks for it."""
+    name, cluster = await visitor.cluster()
+    _check_writes(visitor)
+    fields = await proven_form(visitor.request, visitor.session)
+    await trio.to_thread.run_sync(cluster.hand_over, fields.get("to", ""))
+    visitor.session.notice = f"The backup belongs to the cluster with the id {cluster.cluster_id} now."
+    return RedirectResponse(f"/c/{name}", 303)
 
 
 async def database(visitor: Visitor) -> Response:

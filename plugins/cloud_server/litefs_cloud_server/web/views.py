@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from litefs_backup_store.head import Head
 
-from litefs_cloud_server.clusters import Cluster
+from litefs_cloud_server.clusters import SILENT, Cluster
 from litefs_cloud_server.web.markup import Html, document, join, tag
 from litefs_cloud_server.web.sessions import Session
 from litefs_cloud_server.web.wording import ago, link, moment, size, transaction
@@ -117,8 +117,12 @@ def _heard(cluster: Cluster) -> str:
     return ago(time.time() - cluster.heard) if cluster.heard else "not since the server started"
 
 
-def cluster_page(session: Session, name: str, cluster: Cluster, heads: Sequence[Head]) -> str:
-    """One cluster: its databases."""
+def cluster_page(session: Session, name: str, cluster: Cluster, heads: Sequence[Head], *, changes: bool) -> str:
+    """One cluster: its databases.
+
+    Args:
+        changes: whether the reader may hand it over.
+    """
     lines = [
         tag(
             "tr",
@@ -133,7 +137,22 @@ def cluster_page(session: Session, name: str, cluster: Cluster, heads: Sequence[
     titles = ("Database", "Transaction", "Size", "Of (UTC)")
     found = table(titles, lines) if lines else tag("p", "Nothing has been backed up yet. On the nodes:")
     hint = None if lines else tag("pre", HINT)
-    return page(Frame(name, session), known, found, hint)
+    return page(Frame(name, session), known, _claimant(session, name, cluster, changes=changes), found, hint)
+
+
+def _claimant(session: Session, name: str, cluster: Cluster, *, changes: bool) -> Html | None:
+    """Another cluster that asks for the backup: perhaps the same one, made anew."""
+    if cluster.claimant is None or time.time() - cluster.claimant[1] > SILENT:
+        return None
+    other, at = cluster.claimant
+    text = (
+        f"A cluster with another id, {other}, asks for this backup ({ago(time.time() - at)}). It is refused until "
+        "nothing has been heard of the one with this id for a minute. If that one is lost for good, it need not wait."
+    )
+    button = tag("button", "Hand the backup over")
+    hidden = tag("input", type="hidden", name="to", value=other)
+    form = tag("form", proof(session), hidden, button, method="post", action=f"/c/{name}/hand-over")
+    return tag("div", tag("p", text), form if changes else None, class_="warning", role="alert")
 
 
 def table(titles: Sequence[str], lines: Sequence[Html]) -> Html:
