@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -40,9 +40,12 @@ def kernel_keys() -> str:
     for name, sub in sections.items():
         if name not in plain:
             known = {key: child for key, child in schema.properties(sub).items() if schema.types(child) != {"object"}}
-            parts.append(f"\n### `{name}`\n\n{sub['description']}\n\n" + table(schema, f"{name}.", known))
-    command = schema.root["$defs"]["exec-command"]["properties"]
-    parts.append("\n### Entries of `exec`\n\n" + table(schema, "", command))
+            parts.append(
+                f"\n### `{name}`\n\n{sub['description']}\n\n"
+                + table(schema, f"{name}.", known, sub.get("required", ()))
+            )
+    command = schema.root["$defs"]["exec-command"]
+    parts.append("\n### Entries of `exec`\n\n" + table(schema, "", command["properties"], command.get("required", ())))
     return "".join(parts)
 
 
@@ -66,23 +69,23 @@ def plugin_keys() -> str:
             if not known or name not in kernel.properties(known)
         }
         found.setdefault(plugin.distribution, []).append(
-            f"\n### `{section.name}`\n\n" + table(own, f"{section.name}.", keys)
+            f"\n### `{section.name}`\n\n" + table(own, f"{section.name}.", keys, section.schema.get("required", ()))
         )
     return "".join(f"\n## {name}\n" + "".join(parts) for name, parts in sorted(found.items()))
 
 
-def table(schema: Schema, prefix: str, keys: Mapping[str, Mapping[str, Any]]) -> str:
+def table(schema: Schema, prefix: str, keys: Mapping[str, Mapping[str, Any]], required: Collection[str] = ()) -> str:
     """A table of keys."""
-    rows = "".join(row(schema, prefix + name, sub) for name, sub in keys.items())
+    rows = "".join(row(schema, prefix + name, sub, required=name in required) for name, sub in keys.items())
     return f"| key | type | default | |\n|---|---|---|---|\n{rows}"
 
 
-def row(schema: Schema, name: str, sub: Mapping[str, Any]) -> str:
+def row(schema: Schema, name: str, sub: Mapping[str, Any], *, required: bool = False) -> str:
     """The line of a key."""
     kind = "duration" if schema.keyword(sub, "format") else " or ".join(sorted(schema.types(sub)))
     default = schema.keyword(sub, "default")
     shown = f"`{json.dumps(default).strip(chr(34))}`" if default not in (None, "", []) else ""
-    return f"| `{name}` | {kind} | {shown} | {sub['description']} |\n"
+    return f"| `{name}` | {kind} | {'required' if required else shown} | {sub['description']} |\n"
 
 
 def command_help() -> str:
