@@ -18,7 +18,7 @@ def test_watch_sorts_signals():
         async with trio.open_nursery() as nursery:
             await nursery.start(signals.watch, lambda n: seen.append(("stop", n)), lambda n: seen.append(("other", n)))
             for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP):
-                os.kill(os.getpid(), number)
+                signal.raise_signal(number)
                 await trio.testing.wait_all_tasks_blocked()
             nursery.cancel_scope.cancel()
 
@@ -32,8 +32,8 @@ def test_a_signal_ignored_from_outside_stays_ignored():
     async def main():
         async with trio.open_nursery() as nursery:
             await nursery.start(signals.watch, seen.append, seen.append)
-            os.kill(os.getpid(), signal.SIGHUP)
-            os.kill(os.getpid(), signal.SIGTERM)
+            signal.raise_signal(signal.SIGHUP)
+            signal.raise_signal(signal.SIGTERM)
             await trio.testing.wait_all_tasks_blocked()
             nursery.cancel_scope.cancel()
 

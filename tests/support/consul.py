@@ -25,7 +25,6 @@ from .nodes import free_port
 from .waiting import wait_for
 
 ROOT = Path(__file__).parents[2]
-START_LIMIT = 20.0  # seconds
 
 
 def find_consul() -> str:
@@ -72,7 +71,7 @@ class Consul:
         command += [f"-http-port={self.port}", "-dns-port=-1", "-grpc-port=-1", *ports, f"-hcl={self._options}"]
         with open(self._folder / "consul.log", "ab") as log:
             self._process = subprocess.Popen(command, cwd=self._folder, stdout=log, stderr=log)
-        wait_for(lambda: self.get("/v1/catalog/nodes"), "node in Consul's catalog", START_LIMIT)
+        wait_for(lambda: self.get("/v1/catalog/nodes"), "node in Consul's catalog")
         return self
 
     def stop(self) -> None:

@@ -22,12 +22,11 @@ from litefs.ltx import Pos
 from litefs.mount.kernel import mounted_type, unmount
 
 from .netns import Host
-from .waiting import wait_for
+from .waiting import LIMIT, wait_for
 
 COMMAND = Path(sysconfig.get_path("scripts")) / "litefs"
 READY = "waiting for signal or subprocess to exit"
-START_LIMIT = 20.0  # seconds
-STOP_LIMIT = 40.0
+STOP_LIMIT = 40.0  # seconds
 _ERROR = re.compile(r"^.*(?:level=ERROR|Traceback \(most recent call last\)).*$", re.MULTILINE)
 
 
@@ -146,7 +145,7 @@ class Node:
 
     def wait_ready(self) -> None:
         """Wait until it is primary, or has caught up with one."""
-        wait_for(self._is_ready, f"ready node {self.name}: {self.log()[-2000:]}", START_LIMIT)
+        wait_for(self._is_ready, f"ready node {self.name}: {self.log()[-2000:]}", LIMIT)
 
     def _is_ready(self) -> bool:
         if not self.running:
@@ -199,7 +198,7 @@ class Node:
         """Position of a database, as its applications read it."""
         return Pos.parse((self.mount / f"{name}-pos").read_text().strip())
 
-    def wait_pos(self, name: str, pos: Pos, timeout: float = 20.0) -> None:
+    def wait_pos(self, name: str, pos: Pos, timeout: float = LIMIT) -> None:
         """Wait until a database is at a position."""
         wait_for(lambda: self.pos(name) == pos, f"position {pos} of {name} on {self.name}", timeout)
 

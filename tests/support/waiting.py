@@ -9,9 +9,10 @@ from typing import TypeVar
 T = TypeVar("T")
 
 INTERVAL = 0.01  # seconds between looks
+LIMIT = 60.0  # seconds; what takes a moment here takes half a minute on a machine with a slow disk and too much to do
 
 
-def wait_for(condition: Callable[[], T], what: str, timeout: float = 20.0) -> T:
+def wait_for(condition: Callable[[], T], what: str, timeout: float = LIMIT) -> T:
     """Look until `condition` is true, or at most `timeout` seconds; what it returned.
 
     An `OSError` counts as not yet: files and connections of a node come and go with it.

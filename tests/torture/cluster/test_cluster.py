@@ -17,8 +17,8 @@ import pytest
 
 from tests.support.consul import Consul, running_consul
 from tests.support.netns import CannotIsolate, Host, network
-from tests.support.nodes import COMMAND, START_LIMIT, Node
-from tests.support.waiting import wait_for
+from tests.support.nodes import COMMAND, Node
+from tests.support.waiting import LIMIT, wait_for
 
 from .fleet import CRASH_LIMIT, TTL, Fleet
 from .history import Verdict
@@ -137,7 +137,7 @@ def test_killed_primary_that_is_started_again(
     with running_fleet(make_node, hosts, tmp_path, COMMAND, COMMAND, COMMAND, ttl=20.0) as fleet:
         victim = fleet.primary()
         for _ in range(rounds):
-            fleet.disturb(lambda: revive(victim), START_LIMIT, [victim])
+            fleet.disturb(lambda: revive(victim), LIMIT, [victim])
         verdict = fleet.settle()
         show(capsys, fleet)
     assert verdict.lost == verdict.doubled == verdict.disordered == set()
