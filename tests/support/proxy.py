@@ -82,7 +82,8 @@ class Site:
         self.role.lead()
         self.connections = 0
         http = SimpleNamespace(tls_ca="", tls_cert="", tls_key="", secure=False, auth_token="")
-        self.config = SimpleNamespace(http=http, lease=SimpleNamespace(advertise_url="http://127.0.0.1:1"))
+        data = SimpleNamespace(retention=600.0, retention_monitor_interval=60.0)
+        self.config = SimpleNamespace(http=http, data=data, lease=SimpleNamespace(advertise_url="http://127.0.0.1:1"))
         self.proxy: FlyProxy
 
     async def application(self, handler: Handler, path: Path | None = None) -> None:

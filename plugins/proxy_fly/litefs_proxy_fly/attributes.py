@@ -21,6 +21,9 @@ class Attributes:
         http_only: whether scripts in a page cannot read it.
         secure: whether clients send it over HTTPS only.
         same_site: ``Lax``, ``Strict``, ``None``, or empty for nothing.
+
+    Attributes:
+        life: seconds that clients keep it.
     """
 
     def __init__(
@@ -33,7 +36,8 @@ class Attributes:
         secure: bool = False,
         same_site: str = "",
     ) -> None:
-        self._expires = Dates(life or LIFE)
+        self.life = life or LIFE
+        self._expires = Dates(self.life)
         self._before = f"; Path={path}{f'; Domain={domain}' if domain else ''}; Expires=".encode()
         after = f"; Max-Age={life:.0f}" if life else ""
         after += "; HttpOnly" if http_only else ""

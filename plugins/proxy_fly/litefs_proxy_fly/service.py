@@ -64,6 +64,8 @@ class FlyProxy:
         tls = client_context(http.tls_ca, http.tls_cert, http.tls_key) if http.secure or http.tls_ca else None
         peers = Peers(node.store.node_id, token=http.auth_token, tls=tls)
         several = isinstance(config.keys["db"], list)
+        if several:
+            self._compare_lives(node)
         positions = Positions(node.store, config.databases, self._attributes, several=several)
         rules = Rules(config, node.store, node.role, positions)
         self._server = Server(
@@ -86,6 +88,17 @@ class FlyProxy:
             await self._server.run(task_status=task_status)
         finally:
             node.role.yielders.remove(rules.settle)
+
+    def _compare_lives(self, node: RunningNode) -> None:
+        """Positions can be told from those of other histories as long as there are LTX files."""
+        data, life = node.config.data, self._attributes.life
+        if data.retention < life and data.retention_monitor_interval > 0:
+            log.warning(
+                "proxy: clients keep positions for %g s, transaction files are kept for %g s: "
+                "reads with older positions will fail once with 504; set data.retention to more",
+                life,
+                data.retention,
+            )
 
     def _url(self, node: RunningNode, port: int) -> str:
         """Where other nodes reach this proxy: as configured, or else on the host of the node's API."""

@@ -205,3 +205,22 @@ def test_lists_that_cannot_be(names: list[str], message: str) -> None:
     section: dict[str, Any] = {"target": ":1", "addr": ":1", "db": names}
     with pytest.raises(ConfigError, match=message):
         plugin.make(proxy_config(plugin, section), node_info())
+
+
+@pytest.mark.parametrize(
+    ("config", "warns"),
+    [
+        ({"db": ["one"]}, False),
+        ({"db": ["one"], "cookie_max_age": "1h"}, True),
+        ({"db": "one", "cookie_max_age": "1h"}, False),
+    ],
+)
+def test_files_that_go_before_the_cookies_do(
+    config: dict[str, Any], warns: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def main() -> None:
+        async with proxied(echo, **config):
+            pass
+
+    trio.run(main)
+    assert ("clients keep positions for 3600 s, transaction files are kept for 600 s" in caplog.text) is warns
