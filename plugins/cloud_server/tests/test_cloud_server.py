@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import sqlite3
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, closing
 from datetime import UTC, datetime
@@ -79,8 +80,15 @@ def content(data: bytes) -> tuple[Pos, dict[int, bytes]]:
     return Pos(decoder.header.max_txid, decoder.trailer.post_apply), pages
 
 
+def recent() -> History:
+    """A database of these seconds: each of its states is kept for a minute, older ones would be merged at any time."""
+    history = History()
+    history.timestamp = time.time_ns() // 1_000_000 - 10_000
+    return history
+
+
 def test_points_in_time_and_restore(server: CloudServer) -> None:
-    history, states = History(), []
+    history, states = recent(), []
     with api(server, server.token("one"), **{"Litefs-Cluster-Id": CLUSTER_ID}) as client:
         for number in range(5):
             assert write(client, history.commit({1: b"%d" % number, number + 1: b"x"})).status_code == 200
