@@ -63,12 +63,11 @@ def verify_apart(config: BackupConfig, is_wanted: Callable[[], bool]) -> Verific
         try:
             process.stdin.write(json.dumps(_plain(config)).encode() + b"\n")
             process.stdin.flush()
-            while True:
-                with suppress(subprocess.TimeoutExpired):
-                    process.wait(LOOK)
-                    break
+            while process.poll() is None:
                 if not is_wanted():
                     raise Stopped
+                with suppress(subprocess.TimeoutExpired):
+                    process.wait(LOOK)
             return _result(process.stdout.read())
         except BrokenPipeError:
             raise BackupError("the process that verifies has ended at once") from None
