@@ -6,7 +6,6 @@ import io
 import logging
 import os
 import shutil
-import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -19,7 +18,7 @@ from litefs_backup_store.folder import FolderObjects
 from litefs_backup_store.levels import Level, Levels
 from litefs_backup_store.maintenance import Maintenance
 from litefs_backup_store.vault import Vault
-from litefs_backup_store.verifier import Verifier
+from litefs_backup_store.verifier import KEY, Verifier
 from litefs_backup_store.verifying import Stopped, verify, verify_apart
 
 from litefs import ltx
@@ -120,12 +119,9 @@ class Rounds:
 
     def __init__(self, *answers: Verification | Exception) -> None:
         self.left = list(answers)
-        self.done = threading.Event()
 
     def __call__(self, is_wanted: Callable[[], bool]) -> Verification:
         answer = self.left.pop(0) if len(self.left) > 1 else self.left[0]
-        if len(self.left) == 1:
-            self.done.set()
         if isinstance(answer, Exception):
             raise answer
         return answer
@@ -142,12 +138,11 @@ def test_at_times(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     objects = FolderObjects(tmp_path)
     found = Verification(time.time(), 1.0, 1, ("app.db: bad",), 1)
-    rounds = Rounds(BackupError("no answer"), found)
-    verifier = Verifier(objects, rounds, 0.01)
+    verifier = Verifier(objects, Rounds(BackupError("no answer"), found), 0.01)
     verifier.start()
-    assert rounds.done.wait(20)
-    until(lambda: "the backup is damaged: app.db: bad" in caplog.text)
+    until(lambda: any(item.key == KEY for item in objects.list("")))  # the last thing it does
     verifier.close()
+    assert "the backup is damaged: app.db: bad" in caplog.text
     assert verifier.last == found
     assert "the backup cannot be verified now, will try again: no answer" in caplog.text
     # The next primary knows, and waits for its time.
