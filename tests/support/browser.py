@@ -8,7 +8,6 @@ from __future__ import annotations
 import base64
 import os
 import re
-import shutil
 import signal
 import subprocess
 from collections.abc import Iterator
@@ -18,8 +17,8 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import pytest
 
+from .programs import find_program
 from .waiting import wait_for
 
 LIMIT = 60.0
@@ -46,17 +45,6 @@ _ELEMENT = "element-6066-11e4-a52e-4f735466cecf"
 
 class BrowserError(AssertionError):
     """The browser cannot do what it was told: no such element, or one that cannot be clicked."""
-
-
-def find_driver() -> str:
-    """The program. Skips the test where there is none; fails where CI is true."""
-    found = os.environ.get("CHROMEDRIVER_BIN") or shutil.which("chromedriver")
-    if not found:
-        reason = "there is no browser: run scripts/browser, or name ChromeDriver with CHROMEDRIVER_BIN"
-        if os.environ.get("CI") == "true":
-            pytest.fail(reason)
-        pytest.skip(reason)
-    return found
 
 
 @dataclass(frozen=True)
@@ -216,7 +204,7 @@ def running_browser(folder: Path) -> Iterator[Browser]:
     with open(log, "wb") as output:
         # A process group of its own: the browser's processes are in it.
         driver = subprocess.Popen(
-            [find_driver(), "--port=0"],
+            [find_program("browser", "chromedriver", "CHROMEDRIVER_BIN", "scripts/browser"), "--port=0"],
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,

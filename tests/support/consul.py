@@ -8,7 +8,6 @@ from __future__ import annotations
 import base64
 import json
 import os
-import shutil
 import signal
 import subprocess
 import urllib.error
@@ -18,25 +17,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from .netns import Host
 from .nodes import free_port
+from .programs import find_program
 from .waiting import wait_for
-
-ROOT = Path(__file__).parents[2]
 
 
 def find_consul() -> str:
-    """The program. Skips the test where there is none; fails where CI is true."""
-    unpacked = ROOT / ".cache/consul/usr/bin/consul"
-    found = os.environ.get("CONSUL_BIN") or shutil.which("consul") or (str(unpacked) if unpacked.exists() else "")
-    if not found:
-        reason = "there is no Consul: run scripts/consul, or name one with CONSUL_BIN"
-        if os.environ.get("CI") == "true":
-            pytest.fail(reason)
-        pytest.skip(reason)
-    return found
+    """The program; see `find_program` for where there is none."""
+    return find_program("Consul", "consul", "CONSUL_BIN", "scripts/consul", "consul/usr/bin/consul")
 
 
 class Consul:

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import subprocess
 import urllib.error
@@ -15,25 +14,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import pytest
-
 from .nodes import free_port
+from .programs import find_program
 from .waiting import wait_for
 
-ROOT = Path(__file__).parents[2]
 KEY, SECRET, BUCKET = "test-key", "test-secret-0123456789", "bucket"
-
-
-def find_server() -> str:
-    """The program. Skips the test where there is none; fails where CI is true."""
-    built = ROOT / ".cache/s3/versitygw"
-    found = os.environ.get("VERSITYGW_BIN") or shutil.which("versitygw") or (str(built) if built.exists() else "")
-    if not found:
-        reason = "there is no S3 server: run scripts/s3, or name versitygw with VERSITYGW_BIN"
-        if os.environ.get("CI") == "true":
-            pytest.fail(reason)
-        pytest.skip(reason)
-    return found
 
 
 class S3Server:
@@ -82,7 +67,7 @@ class S3Server:
 @contextmanager
 def running_s3(folder: Path) -> Iterator[S3Server]:
     """A server that is gone afterwards."""
-    server = S3Server(find_server(), folder)
+    server = S3Server(find_program("S3 server", "versitygw", "VERSITYGW_BIN", "scripts/s3", "s3/versitygw"), folder)
     try:
         server.start()
         yield server
