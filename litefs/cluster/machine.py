@@ -17,13 +17,15 @@ import math
 import secrets
 from collections.abc import Callable
 from contextlib import suppress
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import trio
 
 from litefs.cluster.election import Election
+from litefs.cluster.following import Follower, Following
 from litefs.cluster.handover import Handover
 from litefs.cluster.kept import KeptLease
+from litefs.cluster.leasewatch import LeaseWatch
 from litefs.cluster.tenure import Tenure
 from litefs.errors import LeaseError, LitefsError, StreamError
 from litefs.leases import HandoffNotSupported, LeaseExpired, LeaseHeld, LeaseUnavailable, PrimaryInfo
@@ -58,29 +60,6 @@ TAKEN_LIMIT = 5.0
 
 LEAVE_LIMIT = 1.0
 """Seconds for a call to the lease backend that is under way when the node stops."""
-
-QUIET_CHECK = 2.0
-"""Seconds without a byte from the primary, after which the lease backend is asked whether it still is one."""
-
-HINT_INTERVAL = 1.0
-"""Seconds between two times that another node may have this one look for the lease."""
-
-LAST_WORDS = 1.0
-"""Seconds for the stream of a primary that is none any more to end in good order."""
-
-
-class Follower(Protocol):
-    """Replicates from a primary (`litefs.replication.client.ReplicationClient`)."""
-
-    @property
-    def reads(self) -> int:
-        """Moves with everything that arrives."""
-
-    async def follow(self, url: str) -> str | None:
-        """Return when the stream ends, with the id of a lease that was handed over. Raises LitefsError."""
-
-    def cut(self, reason: str) -> None:
-        """End the stream as if the connection were lost."""
 
 
 class RoleMachine:
@@ -119,7 +98,6 @@ class RoleMachine:
         self._role = role
         self._leaser = leaser
         self._streams = streams
-        self._follower = follower
         self._peers = peers
         self._members = members
         self._terms = terms
@@ -133,6 +111,8 @@ class RoleMachine:
         self._handover = Handover(
             store, role, streams, leaser.type, self._stop_leading, self._node, self._election.anybody_else
         )
+        self._watch = LeaseWatch(leaser, clock)
+        self._following = Following(follower, self._watch, role, self._election.over)
         self._kept = KeptLease(store.data_dir / "lease")
         self._handing = trio.Lock()
         self._tenure: Tenure | None = None
@@ -141,9 +121,6 @@ class RoleMachine:
         self._cluster = ""  # whose id it had then
         self._leaving = False
         self._waiting = trio.CancelScope()
-        self._hint = trio.Event()
-        self._hinted = -math.inf
-        self._vacant = False  # the lease was found to be nobody's while there was a primary to follow
 
     # ------------------------------------------------------------------------------------------------- what others see
 
@@ -224,13 +201,8 @@ class RoleMachine:
             await ended.wait()
 
     def look(self) -> None:
-        """Another node says that the lease is free: do not wait to find out.
-
-        Not too often: nodes that cannot have the lease either would keep each other awake.
-        """
-        if self._clock() - self._hinted >= HINT_INTERVAL:
-            self._hinted = self._clock()
-            self._hint.set()
+        """Another node says that the lease is free, see `LeaseWatch.hint`."""
+        self._watch.hint()
 
     async def promote(self) -> None:
         """Ask the primary to hand over to this node; returns when it has agreed.
@@ -365,7 +337,7 @@ class RoleMachine:
         return self._begin_tenure(lease, started)
 
     def _begin_tenure(self, lease: Lease, started: float) -> Tenure:
-        return Tenure(lease, started, self._store, self._clock, self._node, self._kept, self._wait_change)
+        return Tenure(lease, started, self._store, self._clock, self._node, self._kept, self._watch.change)
 
     def _is_self(self, primary: PrimaryInfo) -> bool:
         """Whether the backend still names this node, from before it stepped down or was restarted.
@@ -375,26 +347,11 @@ class RoleMachine:
         return self._role.candidate and primary.advertise_url == self._leaser.advertise_url
 
     async def _pause(self) -> None:
-        vacant, self._vacant = self._vacant, False
-        if self._leaving or vacant:
+        vacant, self._following.vacant = self._following.vacant, False
+        if self._leaving or vacant:  # nobody has the lease that the last primary had
             return
         with trio.move_on_after(self._reconnect_delay) as self._waiting:
-            await self._wait_change()
-
-    async def _wait_change(self) -> None:
-        """Until something says that the lease may have moved: the leaser, or another node."""
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._wait_backend, nursery.cancel_scope)
-            await self._hint.wait()
-            nursery.cancel_scope.cancel()
-        self._hint = trio.Event()
-
-    async def _wait_backend(self, done: trio.CancelScope) -> None:
-        try:
-            await self._leaser.wait_change()
-        except LeaseUnavailable:
-            await trio.sleep_forever()
-        done.cancel()
+            await self._watch.change()
 
     # --------------------------------------------------------------------------------------------------- replica
 
@@ -410,7 +367,7 @@ class RoleMachine:
         lease_id = None
         try:
             with trio.CancelScope() as self._waiting:
-                lease_id = await self._stream(primary)
+                lease_id = await self._following.follow(primary)
         except LitefsError as error:
             log.info("%s: disconnected from primary with error, retrying: %s", self._node, error)
             return None
@@ -418,51 +375,6 @@ class RoleMachine:
             self._role.follow(None)
         log.info("%s: disconnected from primary, retrying", self._node)
         return lease_id
-
-    async def _stream(self, primary: PrimaryInfo) -> str | None:
-        lease_id: str | None = None
-        failure: LitefsError | None = None
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._watch_lease, primary)
-            nursery.start_soon(self._watch_ready)
-            try:
-                lease_id = await self._follower.follow(primary.advertise_url)
-            except LitefsError as error:
-                failure = error
-            nursery.cancel_scope.cancel()
-        if failure is not None:
-            raise failure
-        return lease_id
-
-    async def _watch_ready(self) -> None:
-        """A primary that has brought this node up to date leaves nothing to wait for."""
-        await self._role.synced.wait()
-        self._election.over()
-
-    async def _watch_lease(self, primary: PrimaryInfo) -> None:
-        """Do not hang on a primary that has lost the lease, but cannot say so: it is stopped, or out of reach."""
-        while True:
-            reads = self._follower.reads
-            with trio.move_on_after(QUIET_CHECK) as unchanged:
-                await self._wait_change()
-            if unchanged.cancelled_caught and self._follower.reads != reads:
-                continue
-            if await self._holds(primary):
-                await trio.sleep(QUIET_CHECK / 10)  # whatever wait_change thinks to be a change
-                continue
-            if self._follower.reads != reads:
-                await trio.sleep(LAST_WORDS)
-            self._vacant = True
-            self._follower.cut(f"{primary.hostname} is not the primary any more")
-            return
-
-    async def _holds(self, primary: PrimaryInfo) -> bool:
-        """Whether the lease is still that of this node, as far as one can know."""
-        try:
-            now = await self._leaser.primary()
-        except LeaseError:
-            return True
-        return now is not None and now.advertise_url == primary.advertise_url
 
     # --------------------------------------------------------------------------------------------------- primary
 
@@ -513,7 +425,7 @@ class RoleMachine:
         """Wait until the target of a hand-over has the lease; destroy it when that does not come, for an election."""
         log.info("%s: exiting primary, preserving lease for handoff", self._node)
         with trio.move_on_after(TAKEN_LIMIT):
-            while await self._holds(PrimaryInfo(self._leaser.hostname, self._leaser.advertise_url)):
+            while await self._watch.is_held_by(PrimaryInfo(self._leaser.hostname, self._leaser.advertise_url)):
                 await trio.sleep(min(self._reconnect_delay, TAKEN_LIMIT / 100))
             return
         log.warning("%s: nobody has taken the lease that was handed over", self._node)

@@ -9,7 +9,7 @@ import pytest
 import trio
 import trio.testing
 
-from litefs.cluster import machine
+from litefs.cluster import following, machine
 from litefs.cluster.handover import FLUSH_LIMIT, GATE_LIMIT, LAST_FLUSH_LIMIT, PREPARE_LIMIT, RESIGN_LIMIT
 from litefs.errors import LeaseError, StreamError
 from litefs.leases import HandoffNotSupported
@@ -334,7 +334,7 @@ def test_a_primary_that_cannot_say_that_it_is_none(cluster: Cluster) -> None:
             cluster.backend.lost()
             started = trio.current_time()
             await until(lambda: b.store.writable, 100)
-            assert trio.current_time() - started < 10 + 2 * machine.QUIET_CHECK + 1.1
+            assert trio.current_time() - started < 10 + 2 * following.QUIET_CHECK + 1.1
             assert b.follower.reason == "a is not the primary any more"
 
     run(main)
