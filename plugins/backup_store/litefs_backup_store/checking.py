@@ -82,7 +82,7 @@ def _check_file(vault: Vault, entry: Entry, path: Path) -> str:
     except ObjectMissing:
         return ""  # merged meanwhile
     except (Damaged, LTXError) as error:
-        return str(error)
+        return str(error).removeprefix(entry.key).strip()
     if (header.min_txid, header.max_txid, trailer.post_apply) != (entry.min_txid, entry.max_txid, entry.post):
         return "holds something else than its name says"
     return ""

@@ -14,7 +14,7 @@ from litefs.backup import BackupError, Verification
 from litefs_backup_store.objects import ObjectChanged, ObjectMissing, Objects
 from litefs_backup_store.verifying import Stopped
 
-log = logging.getLogger(__name__)
+log = logging.getLogger("litefs.backup.verifier")  # of a node's own parts, what is no warning is shown as well
 
 KEY = "verified.json"
 """What came of the last time; so a new primary does not begin anew."""
