@@ -133,9 +133,15 @@ class DatabaseHandle(FileHandle):
             if journal.unsettled and not self._copying:
                 await journal.settle()
         else:
+            failure: OSError | None = None
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(journal.prepare)
-                await super().fsync()
+                try:
+                    await super().fsync()
+                except OSError as error:  # a nursery would make a group of it
+                    failure = error
+            if failure is not None:
+                raise failure
 
     def release(self) -> None:
         self._db.open_files.discard(self)

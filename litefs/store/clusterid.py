@@ -40,7 +40,10 @@ def write(data_dir: Path, value: str) -> None:
         OSError: the disk refused.
     """
     temporary = data_dir / f"{FILE_NAME}.tmp"
-    temporary.write_text(check(value) + "\n")
+    with open(temporary, "w", encoding="utf-8") as file:
+        file.write(check(value) + "\n")
+        file.flush()
+        os.fsync(file.fileno())  # else a power failure leaves an empty file: another cluster would be founded
     os.replace(temporary, data_dir / FILE_NAME)
     sync_directory(data_dir)
 

@@ -372,6 +372,7 @@ async def _import_database(db: Database, source: Path, arriving: ExitStack) -> P
             raise DatabaseBusy(f"{db.name}: another node holds the halt lock")
         arriving.enter_context(db.arriving.shut())
         move(db, current[0])
+        await _make_name_durable(db, current[0])
         return str(current[0].path)
 
     async def ask_first(index_header: bytes) -> str:

@@ -89,12 +89,15 @@ def test_every_crash_leaves_what_was_promised(
     kept = request.config.getoption("--crash-recording")
     folder = Path(kept) if kept else tmp_path
     folder.mkdir(exist_ok=True)
-    found = record(make_node, folder, rounds=4 if states < 1000 else 24)
+    found = record(make_node, folder, rounds=4 if states < 1000 else 8)
     disk, marks = Disk(found), Marks(found)
     seed = 1 if states < 1000 else int.from_bytes(os.urandom(4))
     failures: Counter[str] = Counter()
     with closing(Judge()) as judge:
-        for fate in fates(disk.points(), states, seed):
+        for number, fate in enumerate(fates(disk.points(), states, seed)):
+            if number and number % 1000 == 0:
+                with capsys.disabled():
+                    print(f"\n{number} crashes, {sum(failures.values())} failures", flush=True)
             place = tmp_path / "crashed"
             disk.crash(fate, place)
             try:
@@ -103,7 +106,7 @@ def test_every_crash_leaves_what_was_promised(
                 text = str(error).splitlines()[0] if isinstance(error, AssertionError) else repr(error)
                 failures[f"{fate.rules}: {text}"] += 1
                 with capsys.disabled():
-                    print(f"\n{fate}: {text}")
+                    print(f"\n{fate}: {text}", flush=True)
             shutil.rmtree(place)
     with capsys.disabled():
         print(f"\n{len(found.changes)} changes, {states} crashes, seed {seed}: {sum(failures.values())} failures")

@@ -86,6 +86,7 @@ class Judge:
             positions = {name: _recover(store, name) for name in store.names()}
             for path, _ in leftovers(store.super_dir, before_start=True):
                 path.unlink()
+        assert store.cluster_id or not expected, "the node has forgotten which cluster it belongs to"
         branches = sorted(str(path.relative_to(data)) for path in (data / "branches").glob("*/*"))
         numbers = {}
         for name in sorted(set(expected) | set(positions)):
