@@ -151,6 +151,10 @@ class Progress:
         self.went_well()
         self._reached(name, pos.txid, newest)
 
+    def settled(self, name: str) -> None:
+        """There is nothing to send of a database; of one that was deleted before it was saved there never will be."""
+        self._lags.pop(name, None)
+
     def restored(self, name: str) -> None:
         """A database was replaced by its backup, or fetched from it."""
         self._restores += 1

@@ -146,6 +146,7 @@ class Session:
         remote = self._remote.get(name, NOWHERE)
         decision = decide(local, remote)
         if decision.step is Step.NOTHING:
+            self._progress.settled(name)
             return False
         if decision.step is Step.RESTORE or database is None:
             return await self._restore(name, local, decision.reason)

@@ -221,6 +221,8 @@ def test_what_was_deleted_before_it_was_saved_is_left_out(node: Node) -> None:
         db.drop()
         async with node.running():
             await trio.sleep(15)
+            found = node.service.progress.statistics()
+            assert (found.lag_transactions, found.lag_seconds) == (0, 0)
         assert node.backup.databases == {}
 
     run(main)
