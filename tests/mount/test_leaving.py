@@ -105,6 +105,7 @@ def opens(path: str) -> bool:
     return True
 
 
+@pytest.mark.alone
 def test_without_open_files_it_goes_at_once(node: Node) -> None:
     started = time.monotonic()
     assert node.stop() == 0
