@@ -16,6 +16,7 @@ from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
+from bench import record
 from bench.figures import Figure, line, markdown
 from bench.nodes import NodeFailed, find_programs
 from bench.rows import ROWS
@@ -41,6 +42,8 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--huge", type=_bytes, default=10**10, help="of the huge, sparse database (10G)")
     parser.add_argument("--scratch", type=Path, help=f"directory to work in ({BASE})")
     parser.add_argument("--image", action="store_true", help="work in a fresh ext4 of its own, mounted from an image")
+    parser.add_argument("--save", type=Path, metavar="FILE", help="keep the figures there, for --check and bench.plot")
+    parser.add_argument("--check", type=Path, metavar="FILE", help="fail where ours fell behind what was kept there")
     found = parser.parse_args()
     if unknown := set(found.names) - set(ROWS):
         parser.error(f"nothing is called {', '.join(sorted(unknown))}; there are {', '.join(ROWS)}")
@@ -70,18 +73,18 @@ def _measure(session: Session, names: list[str]) -> tuple[list[Figure], bool]:
 
 
 def main() -> int:
-    """Exit code 1 when a target is missed, 2 when something could not be measured."""
+    """Exit code 1 when a target is missed (with --check: when ours fell behind), 2 when something was not measured."""
     arguments = _arguments()
     for each in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(each, _interrupt)
     try:
         with scratch(arguments.scratch, image=arguments.image) as (directory, what):
             load = os.getloadavg()[0]
-            print(
+            where = (
                 f"{os.cpu_count()} CPUs, {platform.system()} {platform.release()}, Python {platform.python_version()}, "
-                f"SQLite {sqlite3.sqlite_version}, {what}, load {load:.1f}; median (least-most) of {arguments.rounds}",
-                flush=True,
+                f"SQLite {sqlite3.sqlite_version}, {what}, load {load:.1f}; median (least-most) of {arguments.rounds}"
             )
+            print(where, flush=True)
             session = Session(
                 directory, find_programs(), arguments.rounds, arguments.seconds, arguments.size, arguments.huge
             )
@@ -89,8 +92,14 @@ def main() -> int:
     except KeyboardInterrupt:
         return 130
     print(f"\n{markdown(figures)}")
+    if arguments.save:
+        record.save(figures, where, arguments.save)
     if not complete:
         return 2
+    if arguments.check:
+        slower = record.behind(figures, record.load(arguments.check))
+        print(*(f"fell behind: {text}" for text in slower), sep="\n", end="\n" if slower else "")
+        return int(bool(slower))
     return int(any(figure.reached() is False for figure in figures))
 
 
