@@ -126,7 +126,7 @@ def test_time_limits_are_counted_as_such(caplog: pytest.LogCaptureFixture) -> No
         await rest(stream)
 
     async def main() -> None:
-        async with proxied(handler, write_timeout="200ms", read_header_timeout="200ms", access_log=True) as site:
+        async with proxied(handler, write_timeout="200ms", read_header_timeout="1s", access_log=True) as site:
             await site.ask(GET)
             await site.ask(GET[:9])
             await site.ask(b"")
