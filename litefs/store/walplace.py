@@ -32,6 +32,7 @@ def place(
     """
     if header is None:
         return None
+    ours = False  # all of them so far
     for unplaced, item in enumerate(low for low in reversed(ltx_dir.ranges()) if low[1] <= txid):
         if unplaced > FAR:
             return None
@@ -48,4 +49,6 @@ def place(
                     return None
                 least = ends.index(end) + 1
             return range(least, min(least + unplaced, len(ends)) + 1)
-    return None
+        ours = head.node_id in node_ids and (ours or not unplaced)
+    # Imports and transactions of a rollback journal, and what was before has been removed: any place is possible.
+    return range(len(ends) + 1) if ours else None
