@@ -13,7 +13,7 @@ from tests.support.nodes import COMMAND, Node
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--torture-rounds", type=int, default=0, help="rounds of kill -9 a test, 0 = few")
     parser.addoption("--proxy-writes", type=int, default=0, help="writes through proxies during a switch, 0 = few")
-    parser.addoption("--crash-states", type=int, default=250, help="power failures that are played through")
+    parser.addoption("--crash-states", type=int, default=120, help="power failures that are played through")
     parser.addoption("--crash-recording", help="directory in which what they are played on is kept")
 
 

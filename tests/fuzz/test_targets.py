@@ -55,6 +55,7 @@ def test_target(name: str) -> None:
         b"[[1,2],[3,4]]",
         b"[1]",
         b"1e999",
+        b'{"format":1,"database":"x","pos":5,"epoch":1,"timestamp":1,"pageSize":1,"commit":1,"tail":[]}',
         b'{"pos":NaN}',
         b'{"code":"EPOSMISMATCH","pos":5}',
         b'{"code":"EPOSMISMATCH","pos":{"TXID":7}}',

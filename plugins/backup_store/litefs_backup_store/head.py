@@ -71,7 +71,7 @@ class Head:
                 raise StorageError(f"{key} has format {content['format']}: a newer version wrote it")
             return cls(
                 str(content["database"]),
-                Pos.parse(content["pos"]),
+                Pos.parse(str(content["pos"])),
                 int(content["epoch"]),
                 int(content["timestamp"]),
                 int(content["pageSize"]),

@@ -41,7 +41,7 @@ def disk_of(kind: str, path: Path) -> Iterator[SmallDisk | RealDisk]:
 
 @pytest.fixture
 def rounds(request: pytest.FixtureRequest) -> int:
-    return int(request.config.getoption("--torture-rounds") or os.environ.get("LITEFS_TORTURE_ROUNDS", 2))
+    return int(request.config.getoption("--torture-rounds") or os.environ.get("LITEFS_TORTURE_ROUNDS", 1))
 
 
 @pytest.mark.parametrize("kind", ["memory", "real"])
