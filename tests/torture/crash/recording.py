@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,15 +20,10 @@ CALLS = (
 LIMIT = 1 << 24  # bytes of one write that are recorded; more is an error
 
 
-def strace() -> str | None:
-    """The program that watches; None where it is not installed."""
-    return shutil.which("strace")
-
-
-def prefix(output: Path) -> list[str]:
+def prefix(strace: str, output: Path) -> list[str]:
     """Words before a command that have it recorded."""
     return [
-        strace() or "strace", "--seccomp-bpf", "-f", "-y", "-xx", "-s", str(LIMIT), "-o", str(output),
+        strace, "--seccomp-bpf", "-f", "-y", "-xx", "-s", str(LIMIT), "-o", str(output),
         "-e", f"trace={CALLS}", "-e", "signal=none", "--",
     ]  # fmt: skip
 

@@ -21,6 +21,7 @@ import pytest
 import yaml
 
 from tests.support.nodes import Node
+from tests.support.programs import find_program
 
 from . import recording
 from .disk import LOOSE, ORDERED, Disk, Fate
@@ -43,13 +44,12 @@ def record(make_node: MakeNode, folder: Path, rounds: int) -> Recording:
     """Have a node and its application run once, and read what they did to the data directory."""
     trace, marks, place = folder / "trace", folder / "marks", folder / "place"
     if not place.exists():
-        if recording.strace() is None:
-            pytest.skip("strace is not installed")
+        strace = find_program("strace", "strace", "STRACE_BIN", "scripts/test")
         node = make_node(settings={"data": {"retention": "1s", "retention-monitor-interval": "300ms"}})
         tree = yaml.safe_load(node.configuration.read_text())
         tree["exec"] = f"{sys.executable} {APPLICATION} {node.mount} {marks} {node.url} {rounds}"
         node.configuration.write_text(yaml.safe_dump(tree))
-        node.spawn(prefix=recording.prefix(trace))
+        node.spawn(prefix=recording.prefix(strace, trace))
         assert node.process is not None
         try:
             assert node.process.wait(LIMIT) == 0, node.log()[-3000:]
