@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import httpx
@@ -198,9 +199,17 @@ class Browser:
 @contextmanager
 def running_browser(folder: Path) -> Iterator[Browser]:
     """A browser that is gone afterwards; everything it keeps is in the folder."""
+    # Chromium has a socket among its temporary files, and the path of a socket must not be long.
+    place = TemporaryDirectory(prefix="browser-", ignore_cleanup_errors=True)
+    with place as temporary, _running(folder, temporary) as browser:
+        yield browser
+
+
+@contextmanager
+def _running(folder: Path, temporary: str) -> Iterator[Browser]:
     profile, downloads, log = folder / "profile", folder / "downloads", folder / "chromedriver.log"
     downloads.mkdir(parents=True)
-    environment = {**os.environ, "HOME": str(folder), "TMPDIR": str(folder)}
+    environment = {**os.environ, "HOME": str(folder), "TMPDIR": temporary}
     with open(log, "wb") as output:
         # A process group of its own: the browser's processes are in it.
         driver = subprocess.Popen(
