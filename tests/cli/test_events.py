@@ -46,7 +46,9 @@ class Reader:
     def __init__(self, folder: Path, *arguments: str) -> None:
         self.out, self.err = folder / "out", folder / "err"
         with open(self.out, "wb") as out, open(self.err, "wb") as err:
-            self.process = subprocess.Popen([COMMAND, "events", *arguments], stdout=out, stderr=err)
+            # A shell has what it runs in the background ignore Ctrl-C, also these tests.
+            command = ["env", "--default-signal=INT", COMMAND, "events", *arguments]
+            self.process = subprocess.Popen(command, stdout=out, stderr=err)
 
     def lines(self) -> list[str]:
         return self.out.read_text().splitlines()
