@@ -267,9 +267,8 @@ class Handles:
         if self._index is not None:
             self._index.unmap()
         if self._connection is not None:
-            if self.in_wal and not self.moved():
-                # To check out the log as the last connection, SQLite needs the whole range for itself. Where the path
-                # names another database by now, so does that of the log, and it must not be removed.
+            if self.in_wal:
+                # To check out the log as the last connection, SQLite needs the whole range for itself.
                 unlock(self.db, SHARED_FIRST, SHARED_SIZE)
             self._connection.close()
         for fd in (self._wal, self._shm, self._guard, self._db):
