@@ -290,9 +290,9 @@ class Client:
         """
         await self._process.call("prime", self._path + "-wal")
 
-    async def close(self) -> None:
+    async def close(self, *, in_use: bool) -> None:
         """See `LiveDatabase.close`."""
-        await self._process.call("close", self._path)
+        await self._process.call("close", self._path, in_use)
 
 
 class RemoteSnapshot(Snapshot[T]):

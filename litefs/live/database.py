@@ -205,12 +205,17 @@ class LiveDatabase:
             finally:
                 self._mutex.release()
 
-    def close(self) -> None:
+    def close(self, *, in_use: bool = False) -> None:
         """Close all files; a later call opens them again. Snapshots keep theirs, so close those first.
 
         The last connection to a WAL database checkpoints it and removes the log.
+
+        Args:
+            in_use: applications have it open, so this is not the last connection, even where no lock of theirs is
+                found: a program that closes any descriptor of the file loses the locks of its connections.
         """
         with self._mutex:
+            self._files.in_use = in_use
             self._reopen()
 
     @contextmanager

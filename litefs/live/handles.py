@@ -49,7 +49,8 @@ class Handles:
 
     While `in_wal` the connection holds SQLite's shared lock: nobody else can leave WAL mode or remove the log.
     `leaving_wal` says that the last page 1 written to the log is that of a rollback database. `users` counts `hold`.
-    `held` says which write lock stays taken whatever a single operation releases.
+    `held` says which write lock stays taken whatever a single operation releases. `in_use` says that applications have
+    the database open, whatever locks they hold: then closing it leaves the log alone.
     """
 
     def __init__(self, path: str) -> None:
@@ -58,6 +59,7 @@ class Handles:
         self.leaving_wal = False
         self.users = 1
         self.held = Held.NO
+        self.in_use = False
         self.tail = Tail()
         self._guards = 0
         self._counts = threading.Lock()
@@ -267,7 +269,7 @@ class Handles:
         if self._index is not None:
             self._index.unmap()
         if self._connection is not None:
-            if self.in_wal:
+            if self.in_wal and not self.in_use:
                 # To check out the log as the last connection, SQLite needs the whole range for itself.
                 unlock(self.db, SHARED_FIRST, SHARED_SIZE)
             self._connection.close()

@@ -158,12 +158,12 @@ class Worker:
             while file.read(PIECE):
                 pass
 
-    def do_close(self, ask: object, files: list[int], path: str) -> None:
+    def do_close(self, ask: object, files: list[int], path: str, in_use: bool) -> None:
         """Close a database."""
         with self._lock:
             database = self._databases.pop(path, None)
         if database is not None:
-            database.close()
+            database.close(in_use=in_use)
 
 
 def main(arguments: list[str]) -> None:

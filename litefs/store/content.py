@@ -29,10 +29,12 @@ class OpenFile(Protocol):
     Attributes:
         fd: its descriptor.
         alive: false once the file was deleted.
+        own: the node's own client process has it.
     """
 
     fd: int
     alive: bool
+    own: bool
 
 
 class Content:

@@ -215,7 +215,7 @@ class Database:
             return
         async with self.incoming:
             if not self._live_users:
-                await self.live.close()
+                await self.live.close(in_use=any(file.alive and not file.own for file in self.open_files))
                 self.live_used = -math.inf
 
     @contextmanager
