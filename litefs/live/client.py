@@ -72,10 +72,11 @@ class ClientProcess:
     """The process, started when it is first needed and again after it died.
 
     Args:
-        seen: called with (database name, TXID) when a wal-index covers a watched transaction.
+        seen: called with (database name, TXID, covered) when a wal-index covers a watched transaction, and when a look
+            at it shows, after a while, that it still does not.
     """
 
-    def __init__(self, seen: Callable[[str, int], None]) -> None:
+    def __init__(self, seen: Callable[[str, int, bool], None]) -> None:
         self._seen = seen
         self._process: subprocess.Popen[bytes] | None = None
         self._send_idle, self._idle = trio.open_memory_channel[_Channel](CHANNELS)
@@ -145,8 +146,8 @@ class ClientProcess:
         assert watch is not None
         try:
             while True:
-                (name, txid), _ = await watch.receive()
-                self._seen(name, txid)
+                (name, txid, covered), _ = await watch.receive()
+                self._seen(name, txid, covered)
         except (OSError, EOFError, trio.ClosedResourceError):
             return
 

@@ -269,7 +269,10 @@ class Handles:
         if self._index is not None:
             self._index.unmap()
         if self._connection is not None:
-            if self.in_wal and not self.in_use:
+            if self.in_use:
+                # SQLite stops at this byte, and so keeps nobody from opening the database at this moment.
+                try_lock(self.db, PENDING_BYTE, exclusive=False)
+            elif self.in_wal:
                 # To check out the log as the last connection, SQLite needs the whole range for itself.
                 unlock(self.db, SHARED_FIRST, SHARED_SIZE)
             self._connection.close()

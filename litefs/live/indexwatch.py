@@ -11,7 +11,7 @@ import os
 import select
 import socket
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from litefs.errors import FormatError
 from litefs.live.messages import receive, send
@@ -19,6 +19,7 @@ from litefs.sqlite.walindex import HEADER_SIZE, WalIndexHeader
 
 FIRST_PAUSE = 50e-6  # seconds between the first look and the second; it grows by half each time
 LONGEST_PAUSE = 0.5  # seconds between looks at a transaction that stays in doubt
+LATE = 0.25  # seconds after which it is reported that a transaction is still not covered
 
 
 @dataclass(slots=True)
@@ -29,12 +30,17 @@ class _Watch:
     txid: int
     due: float = 0.0
     pause: float = FIRST_PAUSE
+    since: float = field(default_factory=time.monotonic)
+
+    def is_same(self, other: _Watch) -> bool:
+        return (self.frame, self.salt, self.txid) == (other.frame, other.salt, other.txid)
 
 
 class IndexWatch:
     """What is looked for: the newest transaction of each database. Orders and reports go over one connection.
 
-    Orders are ``("watch", name, path, frame, salt, txid)`` and ``("forget", name)``, reports ``(name, txid)``.
+    Orders are ``("watch", name, path, frame, salt, txid)``, which may be repeated, and ``("forget", name)``. Reports
+    are ``(name, txid, covered)``: once that it is covered, or, from `LATE` on, after each look that it is not.
     """
 
     def __init__(self, sock: socket.socket) -> None:
@@ -66,7 +72,11 @@ class IndexWatch:
         kind, name, *details = order
         assert isinstance(name, str)
         if kind == "watch":
-            self._watches[name] = _Watch(*details)  # type: ignore[arg-type]
+            watch = _Watch(*details)  # type: ignore[arg-type]
+            known = self._watches.get(name)
+            if known is not None and known.is_same(watch):
+                watch.since = known.since
+            self._watches[name] = watch
         else:
             self._watches.pop(name, None)
             self._close(name)
@@ -74,9 +84,12 @@ class IndexWatch:
     def _look(self, name: str, watch: _Watch) -> None:
         if self._covers(name, watch):
             del self._watches[name]
-            send(self._sock, (name, watch.txid))
+            send(self._sock, (name, watch.txid, True))
         else:
-            watch.due = time.monotonic() + watch.pause
+            now = time.monotonic()
+            if now - watch.since >= LATE:
+                send(self._sock, (name, watch.txid, False))
+            watch.due = now + watch.pause
             watch.pause = min(watch.pause * 1.5, LONGEST_PAUSE)
 
     def _covers(self, name: str, watch: _Watch) -> bool:

@@ -194,6 +194,15 @@ class WALHandle(FileHandle):
         return written
 
     async def fsync(self) -> None:
+        wal = self._db.wal
+        wal.syncing += 1
+        try:
+            await self._sync()
+        finally:
+            wal.syncing -= 1
+        self._check_commit()
+
+    async def _sync(self) -> None:
         if self.alive and not self.own:
             await self._db.wal.settle()
         if self._db.publisher.undurable and self._db.wal.exists:
@@ -201,7 +210,6 @@ class WALHandle(FileHandle):
             await self._db.disk.sync_wal()
         else:
             await super().fsync()
-        self._check_commit()
 
     def _check_commit(self) -> None:
         """Under synchronous=FULL a commit ends with this sync: not if the lease ran out since its last frame.

@@ -19,12 +19,13 @@ from litefs.store import doubt
 
 if TYPE_CHECKING:
     from litefs.store.database import Database
+    from litefs.store.publisher import Captured
     from litefs.store.store import Store
 
 log = logging.getLogger(__name__)
 
 FSYNC_GRACE = 0.005  # seconds that a writer known to sync its WAL gets before it is done for it
-DOUBT_DELAY = 0.3  # seconds after which the writer of a transaction still in doubt is taken for dead
+DOUBT_DELAY = 0.3  # seconds between looks for transactions whose writers seem to be dead
 IDLE_DELAY = 0.2  # seconds between rounds while nobody waits for published transactions
 LTX_BATCH = 64  # LTX files not yet durable from which on they are synced in the background
 
@@ -36,7 +37,8 @@ class Durability:
         self._store = store
         self._client = client
         self._dirty: set[Database] = set()
-        self._doubts: dict[Database, int] = {}  # TXID in doubt when last looked at
+        self._doubts: dict[Database, Captured | None] = {}  # what was in doubt when last looked at
+        self._uncovered: dict[Database, int] = {}  # TXID that the wal-index does not cover after a while
         self._event = trio.Event()
 
     def pending(self, db: Database) -> None:
@@ -44,7 +46,7 @@ class Durability:
         self._dirty.add(db)
         self._event.set()
         if db not in self._doubts and db.publisher.in_doubt is not None:
-            self._doubts[db] = 0
+            self._doubts[db] = None
         if self._store.watched:
             self._watch_index(db)
 
@@ -66,25 +68,37 @@ class Durability:
         path = str(self._store.mount_dir / f"{db.name}-shm")
         self._client.watch(db.name, path, captured.wal_end, db.wal.header.salt, captured.state.pos.txid)
 
-    def seen(self, name: str, txid: int) -> None:
-        """The wal-index of a database covers a transaction."""
+    def seen(self, name: str, txid: int, covered: bool) -> None:
+        """Whether the wal-index of a database covers a transaction."""
         db = self._store.opened(name)
         captured = db.publisher.in_doubt if db is not None else None
         if db is not None and captured is not None and captured.state.pos.txid == txid:
-            db.publisher.accept()
+            if covered:
+                db.publisher.accept()
+            else:
+                self._uncovered[db] = txid
 
     async def resolve_doubts(self) -> None:
-        """Settle transactions whose writers died before SQLite considered them committed, until cancelled."""
+        """Settle transactions whose writers died before SQLite considered them committed, until cancelled.
+
+        That takes SQLite's write lock for a moment. A writer that lives must not find it taken: so the wal-index was
+        looked at, without locks, a while after the commit frame, and nobody waits for the disk meanwhile.
+        """
         while True:
             await trio.sleep(DOUBT_DELAY)
-            for db, seen in list(self._doubts.items()):
+            for db, known in list(self._doubts.items()):
                 captured = db.publisher.in_doubt
                 if captured is None:
                     del self._doubts[db]
-                elif captured.state.pos.txid != seen:
-                    self._doubts[db] = captured.state.pos.txid
-                elif db.shm is not None:
+                    self._uncovered.pop(db, None)
+                elif captured is not known:
+                    self._doubts[db] = captured
+                    self._uncovered.pop(db, None)
+                    self._watch_index(db)
+                elif db.shm is not None and not db.wal.syncing and self._uncovered.get(db) == captured.state.pos.txid:
                     await self._resolve(db)
+                else:
+                    self._watch_index(db)
 
     @staticmethod
     async def _resolve(db: Database) -> None:

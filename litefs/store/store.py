@@ -104,7 +104,7 @@ class Store:
         self._prime_wanted = trio.Event()
         self._databases: dict[str, Database] = {}
         self._recovering: dict[str, trio.Event] = {}
-        self.client = ClientProcess(lambda name, txid: self._durability.seen(name, txid))
+        self.client = ClientProcess(lambda name, txid, covered: self._durability.seen(name, txid, covered))
         self._durability = Durability(self, self.client)
         self._retention = Retention(self, retention, retention_interval, backup=backup)
         if not (self.dbs_dir.exists() and self.super_dir.exists()):

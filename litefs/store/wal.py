@@ -77,6 +77,7 @@ class WAL:
         self.holed = False  # the chain of checksums has a hole: recovery ends there, whatever follows
         self._overwritten: Overwritten | None = None
         self._pages = WALPages()
+        self.syncing = 0  # syncs by applications that are under way
 
     # -------------------------------------------------------------------------------------------------- the file
 
