@@ -32,14 +32,13 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from litefs.errors import FormatError
-from litefs.sqlite.wal import FRAME_HEADER_SIZE, WAL_HEADER_SIZE, WalHeader, frame_offset, frame_size
+from litefs.sqlite.wal import FRAME_HEADER_SIZE, WAL_HEADER_SIZE
 from litefs.store import capturing, doubt, position, walchain
 from litefs.store.commitframes import CommitFrames
-from litefs.store.sqlitefile import committed_size
-from litefs.store.transaction import NO_WAL, InPlace, PageMap, WALPart
+from litefs.store.transaction import PageMap, WALPart
 from litefs.store.walchain import Chain, ChainBroken
-from litefs.store.walpages import WALPages
+from litefs.store.walfile import WALFile
+from litefs.store.walview import capture_view
 
 if TYPE_CHECKING:
     from litefs.store.database import Database
@@ -61,116 +60,22 @@ class Overwritten:
     bytes: bytes  # what was there
 
 
-class WAL:
-    """The WAL file behind the mount, as far as it has been captured."""
+class WAL(WALFile):
+    """The WAL file behind the mount, and the capture of what is written to it."""
 
     def __init__(self, db: Database) -> None:
-        self._db = db
-        self.path = db.path / "wal"
-        self._fd = -1
-        self.header: WalHeader | None = None
-        self._end = 0  # frames captured: the last is a commit frame
-        self.behind = False  # the daemon itself has appended transactions that `end` does not count yet
-        self._chain = (0, 0)  # running checksum after frame `end`
+        super().__init__(db)
         self._commits = CommitFrames()
         self._refused = False  # the commit frame of the transaction that is being written was refused
         self.holed = False  # the chain of checksums has a hole: recovery ends there, whatever follows
         self._overwritten: Overwritten | None = None
-        self._pages = WALPages()
-        self.syncing = 0  # syncs by applications that are under way
-
-    # -------------------------------------------------------------------------------------------------- the file
-
-    @property
-    def exists(self) -> bool:
-        """Whether there is a WAL file."""
-        return self._fd >= 0
-
-    @property
-    def fd(self) -> int:
-        """Descriptor of the backing file, for reading and syncing; -1 when there is no WAL."""
-        return self._fd
-
-    @property
-    def last_offset(self) -> int:
-        """Where the last captured frame begins in the file, in bytes."""
-        return self._offset(self.end - 1)
-
-    @property
-    def end_offset(self) -> int:
-        """Where the last captured transaction ends in the file, in bytes."""
-        return self._offset(self.end) if self.header is not None and self.end else 0
-
-    @property
-    def end(self) -> int:
-        """Number of frames that are captured; the last one is a commit frame."""
-        if self.behind:
-            self._catch_up()
-        return self._end
-
-    @end.setter
-    def end(self, value: int) -> None:
-        self._end, self.behind = value, False
-
-    def _catch_up(self) -> None:
-        """Count what the daemon itself has appended: it belongs to the position."""
-        self.behind = False
-        if self.header is not None:
-            try:
-                chain = walchain.read_chain(self._fd, self.header, self._end, self._chain)
-            except ChainBroken:
-                return
-            self._move(chain)
-
-    def _move(self, chain: Chain) -> None:
-        self.end, self._chain = chain.end, chain.checksum
-        self._pages.add(chain.offsets)
-
-    def create(self) -> None:
-        """Make the (empty) file; one that exists is kept."""
-        if self._fd < 0:
-            self._fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-            self._db.directory_changed()
-
-    def load(self) -> None:
-        """Take over the file that is on disk, if any, as holding nothing that is not captured."""
-        if self.path.exists():
-            self.create()
-            self.restarted()
-            self.behind = True
-
-    def close(self) -> None:
-        """Let go of the file."""
-        if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
-        self._forget()
-        self.header = None
 
     def _forget(self) -> None:
-        self.end, self._chain = 0, (0, 0)
+        super()._forget()
         self._commits.forget()
         self._refused = False
         self._overwritten = None
         self.holed = False
-        self._pages.clear()
-
-    def restarted(self) -> None:
-        """The file header was written, or the file emptied."""
-        self._forget()
-        try:
-            self.header = WalHeader.parse(os.pread(self._fd, WAL_HEADER_SIZE, 0))
-            self._chain = self.header.checksum
-        except FormatError:
-            self.header = None
-
-    def _offset(self, slot: int) -> int:
-        assert self.header is not None
-        return frame_offset(slot + 1, self.header.page_size)
-
-    def _slot(self, offset: int) -> int:
-        assert self.header is not None
-        return max(0, offset - WAL_HEADER_SIZE) // frame_size(self.header.page_size)
 
     # ------------------------------------------------------------------------------------------------ the writes
 
@@ -264,7 +169,7 @@ class WAL:
         if self.header is not None:
             with contextlib.suppress(ChainBroken):
                 chain = walchain.read_chain(self._fd, self.header, 0, self.header.checksum)
-        await self._capture_view(set(), chain.end if chain else 0)
+        await capture_view(self._db, self._fd, self.header, set(), chain.end if chain else 0)
         if chain is not None:
             self._move(chain)
 
@@ -365,30 +270,9 @@ class WAL:
             return True
         if state.commit == 0 and not os.path.getsize(self._db.file):
             return False
-        await self._capture_view(set(chain.offsets), chain.end, part, (self.end, chain.end))
+        frames = self.end, chain.end
+        await capture_view(self._db, self._fd, self.header, set(chain.offsets), chain.end, part, frames)
         return True
-
-    async def _capture_view(
-        self, pages: set[int], end: int, part: WALPart = NO_WAL, frames: tuple[int, int] = (0, 0)
-    ) -> None:
-        """Capture pages with the content that they have for SQLite: the first `end` frames over the database file."""
-        header, state = self.header, self._db.state
-        found = committed_size_at(self._db.file)
-        page_size, commit = found or (state.page_size, 0)
-        if header is not None and end:
-            page_size, commit = header.page_size, walchain.commit_size(self._fd, header, end)
-        elif found is None and state.commit:
-            log.error("%s: SQLite finds no database any more, and its LTX files end with one", self._db.name)
-            return
-        known = state.commit if page_size == state.page_size else 0
-        wanted = pages | set(range(known + 1, commit + 1)) if known else range(1, commit + 1)
-        fd = os.open(self._db.file, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            over = walchain.locate(self._fd, header, end, wanted) if header is not None else {}
-            offsets = InPlace(wanted, page_size)
-            await capturing.capture(self._db, PageMap(fd, page_size, offsets, self._fd, over), commit, part, frames)
-        finally:
-            os.close(fd)
 
     def _refuse(self, end: int) -> None:
         """Make sure that a commit frame whose write is refused can never be taken for one."""
@@ -429,7 +313,7 @@ class WAL:
             except ChainBroken:
                 chain = None
             pages = overwritten.pages | set(chain.offsets if chain else ())
-            await self._capture_view(pages, chain.end if chain else self.end)
+            await capture_view(self._db, self._fd, self.header, pages, chain.end if chain else self.end)
             await self._db.disk.flush()
         except BaseException:
             os.pwrite(self._fd, overwritten.bytes, overwritten.offset)
@@ -448,30 +332,8 @@ class WAL:
         db = self._db
         lost = self._pages.missing(db.file, db.page_size, db.commit, db.table)
         if lost:
-            await self._capture_view(lost, 0)
+            await capture_view(self._db, self._fd, self.header, lost, 0)
             log.warning(
                 "%s: the WAL went before it was checkpointed: %d pages are as before; continuing at %s",
                 db.name, len(lost), db.pos,
             )  # fmt: skip
-
-    # ----------------------------------------------------------------------------------------------- checkpoints
-
-    def is_checkpoint(self, pages: range) -> bool:
-        """Whether a write of these pages to the database file can be a checkpoint."""
-        return self.end > 0 and pages in self._pages
-
-    def checkpointed(self, pages: range, data: bytes) -> None:
-        """Whole pages are about to be written to the database file while there is a WAL."""
-        self._pages.checkpointed(pages, data, self._db.page_size, self._db.table)
-
-
-def committed_size_at(path: os.PathLike[str]) -> tuple[int, int] | None:
-    """(page size, pages) of a database file, by its header as SQLite reads it; None when it is empty or none."""
-    try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return None
-    try:
-        return committed_size(fd)
-    finally:
-        os.close(fd)
