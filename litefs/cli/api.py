@@ -45,7 +45,7 @@ class NodeAPI:
         node = Access.find(node) if isinstance(node, str) else node
         try:
             parsed = httpx.URL(node.url)
-        except httpx.InvalidURL as error:
+        except (httpx.InvalidURL, UnicodeError) as error:
             raise ConfigError(f"invalid URL {node.url!r}: {error}") from None
         if parsed.scheme not in ("http", "https") or not parsed.host:
             raise ConfigError(f"invalid URL {node.url!r}", f"write it like {DEFAULT_URL}")

@@ -60,7 +60,7 @@ def _types(text: str) -> set[str]:
 def _wanted(event: dict[str, Any], types: set[str], databases: set[str]) -> bool:
     if types and event["type"] not in types:
         return False
-    return not databases or "db" not in event or event["db"] in databases
+    return not databases or "db" not in event or str(event["db"]) in databases
 
 
 def _print(line: Line, json: bool) -> None:

@@ -27,7 +27,8 @@ def backup_warnings(nodes: Sequence[NodeStatus]) -> Iterator[str]:
         for name, reason in troubles.items() if isinstance(troubles, dict) else ():
             yield f'{node.name} does not back up "{name}": {reason}'
         verified = found.get("verification")
-        for problem in verified.get("problems", ()) if isinstance(verified, dict) else ():
+        problems = verified.get("problems") if isinstance(verified, dict) else None
+        for problem in problems if isinstance(problems, list) else ():
             yield f"the backup is damaged: {problem}"
 
 
@@ -47,7 +48,7 @@ def _state(found: Json) -> str:
     if not behind:
         return "up to date"
     lag = found.get("lagMs")
-    since = f", {lag / 1000:.1f} s" if isinstance(lag, int) else ""
+    since = f", {lag / 1000:.1f} s" if isinstance(lag, int) and abs(lag) < 1 << 63 else ""
     return f"{behind} transaction{'' if behind == 1 else 's'}{since} behind"
 
 

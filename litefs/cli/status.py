@@ -65,7 +65,7 @@ def report(nodes: Sequence[NodeStatus]) -> list[str]:
     """The same for people."""
     cluster = next((node.cluster_id for node in nodes if node.cluster_id), "none yet")
     leases = {str(node.answer["leaseType"]) for node in nodes if "leaseType" in node.answer}
-    lines = [f"cluster {cluster}" + (f", {' and '.join(sorted(leases))} lease" if leases else ""), ""]
+    lines = [plain(f"cluster {cluster}" + (f", {' and '.join(sorted(leases))} lease" if leases else "")), ""]
     rows = [("NODE", "ROLE", "CANDIDATE", "READY", "LAG", "ID", "ADDRESS")]
     rows += [
         (

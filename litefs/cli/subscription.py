@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import socket
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -11,6 +10,7 @@ from typing import Any, Self
 
 import httpx
 
+from litefs import jsontext
 from litefs.cli.api import APIError, NodeAPI, TransferError, check, transfer_errors
 from litefs.errors import LitefsError
 
@@ -114,7 +114,7 @@ def lines(pieces: Iterable[bytes]) -> Iterator[bytes]:
 
 def _parse(text: bytes, url: str) -> dict[str, Any]:
     try:
-        event = json.loads(text.decode("utf-8", "surrogateescape"))  # names of databases need not be UTF-8
+        event = jsontext.loads(text.decode("utf-8", "surrogateescape"))  # names of databases need not be UTF-8
     except ValueError:
         event = None
     if not isinstance(event, dict) or not isinstance(event.get("type"), str):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from typing import Any
 
 from litefs.cli.access import Access
@@ -13,6 +14,7 @@ from litefs.errors import LitefsError
 
 ASK_LIMIT = 5.0  # seconds for a node to answer
 AT_ONCE = 16  # nodes asked at the same time
+MOST = 128  # nodes that are asked: one that makes up others must not keep us busy for good
 
 Json = dict[str, Any]
 
@@ -81,11 +83,17 @@ def survey(access: Access) -> list[NodeStatus]:
     found = {first.url: first}
     waiting = dict(_others(first))
     with ThreadPoolExecutor(AT_ONCE) as pool:
-        while waiting := {key: known for key, known in waiting.items() if key not in found}:
+        while waiting := _new(waiting, found):
             asked = list(pool.map(lambda known: _ask_known(access, known), waiting.values()))
             found.update(zip(waiting, asked, strict=True))
             waiting = {key: known for node in asked for key, known in _others(node)}
     return sorted(_distinct(found.values()), key=lambda node: (not node.is_primary, node.name))
+
+
+def _new(told: Mapping[str, NodeStatus], found: Mapping[str, NodeStatus]) -> dict[str, NodeStatus]:
+    """Those that are not known yet, as long as there are not more nodes than a cluster has."""
+    new = ((key, node) for key, node in told.items() if key not in found)
+    return dict(islice(new, max(0, MOST - len(found))))
 
 
 def _distinct(nodes: Iterable[NodeStatus]) -> Iterator[NodeStatus]:

@@ -46,6 +46,9 @@ DELAYS = 5
 PATIENCE = 4.0
 """Seconds that it waits at least: for a better node that has to notice first that its primary is silent."""
 
+MOST = 1 << 96
+"""Transactions that no node has: who claims more is not listened to."""
+
 
 @dataclass(frozen=True, slots=True)
 class Standing:
@@ -172,5 +175,7 @@ class Election:
         found: dict[str, Any] = jsontext.loads(body)
         if found["id"] == self._node or found["clusterID"] != self._store.cluster_id:
             return None
-        name, term = str(found["hostname"])[:200], check(found.get("term", 0))
-        return Standing(name, term, int(found["transactions"]), found["eligible"] is True)
+        name, term, transactions = str(found["hostname"])[:200], check(found.get("term", 0)), found["transactions"]
+        if not isinstance(transactions, int) or not 0 <= transactions < MOST:
+            raise ValueError(f"{transactions!r:.50} is no number of transactions")
+        return Standing(name, term, transactions, found["eligible"] is True)

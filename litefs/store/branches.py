@@ -171,6 +171,8 @@ def stamp(milliseconds: int) -> str:
 
 # ---------------------------------------------------------------------------------------------------------- reading
 
+_TYPES = {"page_size": int, "pages": int, "changed_pages": int, "path": type(Path())}  # all others are text
+
 
 def branches(data_dir: Path) -> list[Branch]:
     """Every branch in a data directory, the oldest first; what is not one is passed over."""
@@ -194,6 +196,9 @@ def read(path: Path) -> Branch | None:
         content = jsontext.loads((path / DESCRIPTION).read_text("utf-8", "surrogateescape"))
         known = {item.name: content[item.name] for item in fields(Branch) if item.name in content}
         branch = Branch(**{**known, "path": path})
+        for item in fields(Branch):
+            if type(getattr(branch, item.name)) is not _TYPES.get(item.name, str):
+                raise TypeError(item.name)
         for text in (branch.tip, branch.base):
             if text:
                 Pos.parse(text)

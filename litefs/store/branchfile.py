@@ -13,6 +13,7 @@ from typing import BinaryIO
 from litefs import ltx
 from litefs.errors import LTXError, StoreError
 from litefs.ltx import CHECKSUM_FLAG, Pos
+from litefs.sqlite.data import is_page_size
 from litefs.store.branches import COPY, Branch, Reason
 
 _BATCH = 1 << 20  # bytes read at once
@@ -31,6 +32,8 @@ def write(branch: Branch, out: BinaryIO) -> None:
         OSError: a disk failed.
     """
     chain = branch.chain()
+    if not is_page_size(branch.page_size):
+        raise BranchDamaged(f"branch {branch.name} should have pages of {branch.page_size} bytes", f"see {branch.path}")
     pos = Pos(0, 0)
     if branch.base:
         pos = Pos.parse(branch.base)
@@ -43,7 +46,9 @@ def write(branch: Branch, out: BinaryIO) -> None:
             pos = _apply(path, pos, out.fileno())
         except LTXError as error:
             raise BranchDamaged(f"branch {branch.name}: {error}") from None
-    tip = Pos.parse(branch.tip)
+    tip, size = Pos.parse(branch.tip), os.fstat(out.fileno()).st_size
+    if size % branch.page_size:
+        raise BranchDamaged(f"branch {branch.name} ends inside a page, at byte {size}", f"see {branch.path}")
     found = _checksum(out.fileno(), branch.page_size)
     if pos != tip or found != tip.checksum:
         raise BranchDamaged(

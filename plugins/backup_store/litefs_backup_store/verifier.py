@@ -7,7 +7,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 from litefs import jsontext
 from litefs.backup import BackupError, Verification
@@ -83,7 +83,8 @@ class Verifier:
             return None, None
         try:
             content = jsontext.loads(data)
-            return Verification(**{**content, "problems": tuple(content["problems"])}), version
+            found = Verification(**{**content, "problems": tuple(map(str, content["problems"]))})
+            return replace(found, time=float(found.time), count=int(found.count)), version
         except (ValueError, KeyError, TypeError):
             return None, version
 

@@ -89,7 +89,7 @@ async def clusters(visit: Visit) -> Response:
 
 
 def _number(text: str, default: int) -> int:
-    return min(int(text), 10_000) if text.isascii() and text[:9].isdigit() else default
+    return min(int(text[:9]), 10_000) if text.isascii() and text.isdigit() else default
 
 
 def _cluster(found: Registered) -> dict[str, object]:

@@ -111,7 +111,7 @@ class HTTPClient(base.HTTPClient):  # type: ignore[misc]  # the library has no t
             raise LeaseExpired("Consul has no such session any more") from None
         except base.ConsulException:
             raise self._refusal(response.code, response.body) from None
-        except (ValueError, LookupError, TypeError):
+        except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
             raise LeaseUnavailable(
                 f"{self._endpoint.url} does not answer as Consul", "check lease.consul.url"
             ) from None

@@ -203,9 +203,10 @@ class ConsulLeaser(BaseLeaser):
         found = await self._call(lambda agent: agent.session.renew(session))
         try:
             # Whoever made the session may be configured with a shorter TTL than this node.
-            return min(self._ttl, parse_duration(found["TTL"]))
-        except (ConfigError, KeyError, TypeError):
+            seconds = parse_duration(found["TTL"])
+        except (ConfigError, LookupError, TypeError):
             return self._ttl
+        return min(self._ttl, seconds) if seconds > 0 else self._ttl
 
     async def let_go(self, session: str) -> None:
         """Free the key, if that session still holds it for this node, and end the session.  Raises LeaseUnavailable."""
@@ -231,7 +232,9 @@ class ConsulLeaser(BaseLeaser):
         if found is None:
             return index, NOTHING
         try:
-            return index, Entry(decode(found["Value"] or b""), found.get("Session", ""))
+            return index, Entry(decode(found["Value"] or b""), str(found.get("Session") or ""))
+        except LookupError:
+            raise _not_consul() from None
         except ValueError:
             text = f"the key {self._keys.leader} in Consul announces no primary"
             raise LeaseUnavailable(text, "delete it, or change lease.consul.key") from None
@@ -242,9 +245,11 @@ class ConsulLeaser(BaseLeaser):
             # Shared Consuls allow only what begins with the prefix, sessions on other nodes not. Each time, because
             # a Consul that was started afresh knows nothing of it.
             await self._call(lambda agent: agent.catalog.register(node, "localhost"))
-        created: str = await self._call(
+        created = await self._call(
             lambda agent: agent.create_session(name=SESSION_NAME, ttl=self._ttl, lock_delay=self._lock_delay, node=node)
         )
+        if not isinstance(created, str) or not _SESSION.fullmatch(created):
+            raise _not_consul()
         return created
 
     async def _lock(self, session: str) -> bool:
@@ -267,4 +272,11 @@ class ConsulLeaser(BaseLeaser):
         _, found = await self._call(lambda agent: agent.kv.get(self._keys.cluster_id))
         if found is None:
             return "", 0
-        return (found["Value"] or b"").decode(errors="replace").strip(), found["ModifyIndex"]
+        try:
+            return (found["Value"] or b"").decode(errors="replace").strip(), found["ModifyIndex"]
+        except LookupError:
+            raise _not_consul() from None
+
+
+def _not_consul() -> LeaseUnavailable:
+    return LeaseUnavailable("an answer is not what Consul answers", "check lease.consul.url")
