@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -11,6 +9,7 @@ import pytest
 
 from litefs.mount.kernel import mounted_type
 from tests.support.lease_file import installed
+from tests.support.programs import find_tool
 from tests.support.waiting import wait_for
 
 from .site import NODES, Browser, Site
@@ -42,21 +41,12 @@ def diary(browser: Browser, url: str, length: int) -> list[tuple[str, str]]:
     return [(line["node"], line["what"]) for line in lines]
 
 
-def need(program: str) -> None:
-    """Skip where a runtime is missing; on a machine for continuous integration that is a failure."""
-    if shutil.which(program) is None:
-        reason = f"{program} is not installed: the example that needs it was not run"
-        if os.environ.get("CI") == "true":
-            pytest.fail(reason)
-        pytest.skip(reason)
-
-
 @pytest.mark.parametrize("example", SWITCHES)
 def test_an_application_on_two_nodes(
     example: str, run: Callable[[str], Site], tmp_path: Path, pytestconfig: pytest.Config
 ) -> None:
     if example == "node":
-        need("node")
+        find_tool("node", "the example that needs it was not run")
     site, browser = run(example), Browser()
     primary = site.primary()
     expected = [(primary, "migrated"), (primary, "worker began")]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import configparser
 import re
 import shlex
-import shutil
 import subprocess
 import sys
 import tomllib
@@ -21,6 +20,7 @@ from litefs.config import Config, loads
 from litefs.plugins import load
 from litefs.supervisor import from_entry
 from tests.support.lease_file import installed
+from tests.support.programs import find_tool
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "examples"
@@ -255,9 +255,7 @@ def test_the_systemd_unit(tmp_path: Path) -> None:
     config = yaml.safe_load((DEPLOY / "litefs.yml").read_text())
     assert config["data"]["dir"] == f"/var/lib/{service['StateDirectory']}"
     assert (service["Type"], service["KillMode"]) == ("notify", "mixed")
-    analyze = shutil.which("systemd-analyze")
-    if analyze is None:
-        pytest.skip("systemd-analyze is not installed: the unit was read, but not verified")
+    analyze = find_tool("systemd-analyze", "the unit was read, but not verified")
     # It wants the program to exist.
     text = (DEPLOY / "litefs.service").read_text().replace("/opt/litefs/bin/litefs", sys.executable)
     (tmp_path / "litefs.service").write_text(text)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +16,7 @@ from litefs_proxy_fly.outcomes import Outcomes
 from litefs.backup.metrics import BackupCollector
 from litefs.backup.progress import BackupStatistics, Verification
 from litefs.http.app import build
+from tests.support.programs import find_program
 
 from .fakes import FakeNode
 from .server import Server
@@ -94,9 +94,13 @@ def test_the_check_finds_names() -> None:
 
 
 def test_alerts_fire_when_they_should() -> None:
-    promtool = shutil.which("promtool")
-    if promtool is None:
-        pytest.skip("there is no promtool, which comes with Prometheus")
+    promtool = find_program("promtool", "promtool", "PROMTOOL_BIN", "scripts/promtool", "promtool/usr/bin/promtool")
     words = [promtool, "test", "rules", str(FOLDER / "alerts.test.yml")]
     done = subprocess.run(words, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_every_alert_is_seen_to_fire() -> None:
+    tests = yaml.safe_load((FOLDER / "alerts.test.yml").read_text())["tests"]
+    fired = {case["alertname"] for test in tests for case in test["alert_rule_test"] if case.get("exp_alerts")}
+    assert fired == {rule["alert"] for rule in rules()}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import shutil
 import ssl
 import subprocess
 from collections.abc import Callable
@@ -17,6 +16,7 @@ from litefs.errors import ConfigError
 from litefs.http.app import build
 from litefs.http.security import authorized, warn_if_open
 from litefs.http.tls import server_context
+from tests.support.programs import find_tool
 
 from .fakes import FakeNode
 from .server import Server
@@ -77,13 +77,12 @@ def test_the_warning(caplog: pytest.LogCaptureFixture) -> None:
 
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
-    if shutil.which("openssl") is None:
-        pytest.skip("no openssl to make a certificate with")
+    openssl = find_tool("openssl", "it makes certificates")
     folder = tmp_path_factory.mktemp("tls")
     cert, key = str(folder / "cert.pem"), str(folder / "key.pem")
-    command = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=localhost"
+    command = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=localhost"
     more = ["-addext", "subjectAltName=IP:127.0.0.1", "-keyout", key, "-out", cert]
-    subprocess.run([*command.split(), *more], check=True, capture_output=True)
+    subprocess.run([openssl, *command.split(), *more], check=True, capture_output=True)
     return cert, key
 
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-import pytest
+from tests.support.programs import find_tool
 
 KEY = "-newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes"
 
@@ -24,8 +23,6 @@ class Authority:
     """Signs certificates; its own is `ca`."""
 
     def __init__(self, folder: Path, name: str) -> None:
-        if shutil.which("openssl") is None:
-            pytest.skip("no openssl to make certificates with")
         self._folder, self._name = folder, name
         self.ca = str(folder / f"{name}.ca.pem")
         self._key = str(folder / f"{name}.ca.key")
@@ -42,4 +39,4 @@ class Authority:
 
 
 def _openssl(arguments: str) -> None:
-    subprocess.run(["openssl", *arguments.split()], check=True, capture_output=True)
+    subprocess.run([find_tool("openssl", "it makes certificates"), *arguments.split()], check=True, capture_output=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
@@ -25,8 +26,17 @@ def find_program(what: str, name: str, variable: str, script: str, cached: str =
     if not found and cached and (CACHE / cached).exists():
         found = str(CACHE / cached)
     if not found:
-        reason = f"there is no {what}: run {script}, or name {name} with {variable}"
-        if os.environ.get("CI") == "true":
-            pytest.fail(reason)
-        pytest.skip(reason)
+        missing(f"there is no {what}: run {script}, or name {name} with {variable}")
     return found
+
+
+def find_tool(name: str, purpose: str) -> str:
+    """Where a program is that machines mostly have; without one it is as with `find_program`."""
+    return shutil.which(name) or missing(f"{name} is not installed: {purpose}")
+
+
+def missing(reason: str) -> NoReturn:
+    """Skips the test for want of something that can be installed; where CI is true that is a failure."""
+    if os.environ.get("CI") == "true":
+        pytest.fail(reason)
+    pytest.skip(reason)
