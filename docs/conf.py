@@ -11,6 +11,8 @@ html_theme = "furo"
 extensions = ["myst_parser"]
 root_doc = "docs/index"
 include_patterns = ["*.md", "docs/*.md", "plugins/*/README.md", "examples/README.md", "examples/*/README.md"]
+# Sphinx walks every folder of the clone: not environments, and not the mount of a demonstration.
+exclude_patterns = [".*", "demo", "litefs", "tests", "bench", "docs/_build", "**/node_modules"]
 html_extra_path: list[str] = []
 templates_path: list[str] = []
 myst_heading_anchors = 4

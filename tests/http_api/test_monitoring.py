@@ -93,6 +93,7 @@ def test_the_check_finds_names() -> None:
     assert metrics(expression) == {"a_b", "d", "e"}
 
 
+@pytest.mark.slow
 def test_alerts_fire_when_they_should() -> None:
     promtool = find_program("promtool", "promtool", "PROMTOOL_BIN", "scripts/promtool", "promtool/usr/bin/promtool")
     words = [promtool, "test", "rules", str(FOLDER / "alerts.test.yml")]
