@@ -13,6 +13,7 @@ from litefs.backup.client import BackupClient
 from litefs.backup.progress import BackupStatistics, Progress, Verification
 from litefs.backup.status import as_json
 from litefs.errors import LitefsError, ReadOnly
+from litefs.lifecycle import unwrap
 
 if TYPE_CHECKING:
     from prometheus_client.registry import Collector
@@ -139,11 +140,7 @@ class BackupService:
                 nursery.start_soon(self._note_restored, session)
                 await session.run()
         except* Exception as group:
-            error: BaseException = group
-            while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
-                error = error.exceptions[0]
-            failed = error
-        assert isinstance(failed, Exception)
+            failed = unwrap(group)
         return failed
 
     async def _note_restored(self, session: Session) -> None:

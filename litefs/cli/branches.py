@@ -7,15 +7,14 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import click
 
+from litefs.cli.datadir import data_directory, directory_flags
 from litefs.cli.flags import flag, go_command, switch
 from litefs.cli.rows import table
-from litefs.errors import ConfigError, LitefsError
+from litefs.errors import LitefsError
 from litefs.store import branches as kept
 from litefs.store import branchfile
 from litefs.store.branches import Branch, Reason
@@ -26,28 +25,8 @@ def command() -> None:
     """List, export or discard transactions that this node has and the cluster went on without."""
 
 
-def _where(function: Callable[..., Any]) -> Callable[..., Any]:
-    function = flag("data-dir", default="", metavar="DIR", help="data directory; default: data.dir of litefs.yml")(
-        function
-    )
-    return flag("config", default="", metavar="PATH", help="litefs.yml to take data.dir from")(function)
-
-
-def data_directory(config: str, data_dir: str) -> Path:
-    """The data directory that is meant. Raises ConfigError."""
-    if data_dir:
-        path = Path(data_dir)
-    else:
-        from litefs.config import load  # late: not needed with -data-dir
-
-        path = load(config or None).data.dir
-    if not path.is_dir():
-        raise ConfigError(f"no data directory {path}", "name it with -data-dir, or a litefs.yml with -config")
-    return path
-
-
 @go_command("list")
-@_where
+@directory_flags
 @switch("json", help="print JSON")
 def list_(config: str, data_dir: str, json: bool) -> None:
     """Print every branch: what it is, which transactions it holds, when it was kept."""
@@ -120,7 +99,7 @@ def _as_json(branch: Branch) -> dict[str, object]:
 
 
 @go_command("export")
-@_where
+@directory_flags
 @flag("o", default="", metavar="FILE", help="file to write; default: DATABASE-TXID.db in this directory")
 @click.argument("name")
 def export(config: str, data_dir: str, o: str, name: str) -> None:
@@ -157,7 +136,7 @@ def _difference(branch: Branch) -> str:
 
 
 @go_command("discard")
-@_where
+@directory_flags
 @click.argument("name")
 def discard(config: str, data_dir: str, name: str) -> None:
     """Delete branch NAME for good."""

@@ -7,14 +7,12 @@ from __future__ import annotations
 
 import sys
 import textwrap
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import click
 
-from litefs.cli.branches import data_directory
-from litefs.cli.flags import flag, go_command, switch
+from litefs.cli.datadir import data_directory, directory_flags
+from litefs.cli.flags import go_command, switch
 from litefs.datalock import locked
 from litefs.errors import LitefsError
 from litefs.store import clusterid
@@ -29,22 +27,15 @@ def command() -> None:
     """
 
 
-def _where(function: Callable[..., Any]) -> Callable[..., Any]:
-    function = flag("data-dir", default="", metavar="DIR", help="data directory; default: data.dir of litefs.yml")(
-        function
-    )
-    return flag("config", default="", metavar="PATH", help="litefs.yml to take data.dir from")(function)
-
-
 @go_command("show")
-@_where
+@directory_flags
 def show(config: str, data_dir: str) -> None:
     """Print the id of the cluster that this node belongs to."""
     click.echo(clusterid.read(data_directory(config, data_dir)) or "none")
 
 
 @go_command("reset")
-@_where
+@directory_flags
 @switch("yes", help="do not ask")
 def reset(config: str, data_dir: str, yes: bool) -> None:
     """Forget the cluster's id, so that this node can join another cluster as a replica. Databases are kept."""
@@ -67,7 +58,7 @@ def reset(config: str, data_dir: str, yes: bool) -> None:
 
 
 @go_command("adopt")
-@_where
+@directory_flags
 @switch("yes", help="do not ask")
 @click.argument("cluster_id", metavar="ID")
 def adopt(config: str, data_dir: str, yes: bool, cluster_id: str) -> None:

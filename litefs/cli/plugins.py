@@ -5,7 +5,8 @@ from __future__ import annotations
 import click
 
 from litefs.cli.flags import go_command
-from litefs.extensions import BackupSpec, CommandSpec, ConfigSection, ExecPolicy, ProxySpec
+from litefs.cli.rows import table
+from litefs.extensions import BackupSpec, CommandSpec, ConfigSection, ExecPolicy, ProxySpec, ServiceSpec
 from litefs.leases import LeaserSpec
 from litefs.plugins import Plugin, Plugins, load
 
@@ -14,6 +15,7 @@ _HOOKS: dict[str, tuple[str, type[object], str]] = {
     "litefs_leasers": ("lease", LeaserSpec, "type"),
     "litefs_backups": ("backup", BackupSpec, "type"),
     "litefs_proxies": ("proxy", ProxySpec, "type"),
+    "litefs_services": ("service", ServiceSpec, "name"),
     "litefs_exec_policies": ("exec policy", ExecPolicy, "key"),
     "litefs_commands": ("command", CommandSpec, "name"),
     "litefs_metrics": ("metrics", object, ""),
@@ -27,9 +29,8 @@ def command() -> None:
     plugins = load()
     rows = [("PLUGIN", "VERSION", "DISTRIBUTION", "BRINGS")]
     rows += [(plugin.name, plugin.version, plugin.distribution, brings(plugins, plugin)) for plugin in plugins]
-    widths = [max(len(row[column]) for row in rows) for column in range(3)]
-    for row in rows:
-        click.echo("  ".join([*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[3]]).rstrip())
+    for line in table(rows):
+        click.echo(line)
 
 
 def brings(plugins: Plugins, plugin: Plugin) -> str:

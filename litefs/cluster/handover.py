@@ -24,7 +24,7 @@ import trio
 
 from litefs.errors import LeaseError, LitefsError, StreamError
 from litefs.leases import HandoffNotSupported, LeaseExpired
-from litefs.replication.peerstream import Offer
+from litefs.replication.ending import Offer
 
 if TYPE_CHECKING:
     from litefs.cluster.role import Role

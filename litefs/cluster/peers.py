@@ -15,8 +15,6 @@ from litefs.replication import wire
 ANSWER_LIMIT = 1 << 20
 """Bytes of an answer that are read unless the caller expects more."""
 
-_OTHER_HTTP_VERSION = 426
-
 
 @dataclass(frozen=True, slots=True)
 class PeerResponse:
@@ -85,7 +83,8 @@ class Peers:
             with trio.fail_after(timeout):
                 first = wire.post_http1(url, path, body, fields, self._tls, method=method, patience=timeout)
                 response = await _collect(url, first, limit)
-                if response.status == _OTHER_HTTP_VERSION and url.startswith("http:"):  # never with a token in clear
+                # Never over TLS: the token would go there in clear.
+                if response.status == wire.OTHER_HTTP_VERSION and url.startswith("http:"):
                     second = wire.post_http2(url, path, body, fields, method=method, patience=timeout)
                     response = await _collect(url, second, limit)
         except trio.TooSlowError:

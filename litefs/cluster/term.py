@@ -26,7 +26,7 @@ import trio
 
 from litefs import jsontext
 from litefs.replication.frames import MAX_TERM
-from litefs.store.ltxsync import sync_directory
+from litefs.store.syncing import sync_directory
 
 log = logging.getLogger(__name__)
 

@@ -14,6 +14,7 @@ from litefs.http.admission import check
 from litefs.http.errors import HTTPError, ResponseAborted, as_http_error, error_response
 from litefs.http.exchange import Exchange
 from litefs.http.services import Services
+from litefs.lifecycle import unwrap
 
 log = logging.getLogger("litefs.http")
 
@@ -60,7 +61,7 @@ class Endpoint:
         return await handler(exchange, self._services)
 
     async def _failed(self, exchange: Exchange, error: Exception) -> Response:
-        error = _unwrap(error)
+        error = unwrap(error)
         answer = as_http_error(error)
         refused = isinstance(error, (HTTPError, LitefsError))
         bug = not refused and not isinstance(error, OSError)
@@ -71,9 +72,3 @@ class Endpoint:
             raise ResponseAborted
         await exchange.drain()
         return error_response(answer)
-
-
-def _unwrap(error: Exception) -> Exception:
-    while isinstance(error, ExceptionGroup) and len(error.exceptions) == 1:
-        error = error.exceptions[0]
-    return error

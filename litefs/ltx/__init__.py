@@ -14,7 +14,7 @@ from litefs.ltx.checksum import (
 from litefs.ltx.compactor import compact
 from litefs.ltx.decoder import Decoder, read_info, verify
 from litefs.ltx.encoder import Encoder, encode
-from litefs.ltx.header import FLAG_LZ4, HEADER_SIZE, TRAILER_SIZE, Header, Trailer
+from litefs.ltx.header import FLAG_LZ4, HEADER_SIZE, MAX_TIME, TRAILER_SIZE, Header, Trailer
 from litefs.ltx.names import filename, parse_filename
 from litefs.ltx.position import (
     Pos,
@@ -29,6 +29,7 @@ __all__ = [
     "EMPTY",
     "FLAG_LZ4",
     "HEADER_SIZE",
+    "MAX_TIME",
     "TRAILER_SIZE",
     "Decoder",
     "Encoder",

@@ -17,6 +17,11 @@ FLAG_LZ4 = 1
 
 MIN_PAGE_SIZE = 512
 MAX_PAGE_SIZE = 65536
+MAX_TIME = 253_402_300_799_999
+"""The end of the year 9999, in ms since the epoch: what calendars and file times can still show.
+
+The format allows more; nothing here lets it in.
+"""
 
 _MAX_U32 = (1 << 32) - 1
 _MAX_U64 = (1 << 64) - 1

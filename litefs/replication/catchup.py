@@ -14,19 +14,16 @@ from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from litefs.ltx import Pos
+from litefs.ltx import HEADER_SIZE, TRAILER_SIZE, Pos
 from litefs.replication import frames
 from litefs.replication.pipes import PIECE
 
 if TYPE_CHECKING:
-    from litefs.store.ltxdir import LTXDir
-
-Range = tuple[int, int]
+    from litefs.store.ltxdir import LTXDir, Range
 
 BATCH = 64
 """Files looked up at once. Thousands of tiny transactions still make full pieces, one batch after the other."""
 
-HEADER_SIZE, TRAILER_SIZE = 100, 16
 _IDS = struct.Struct(">4s12xQQ8xQ")
 _POST = struct.Struct(">Q")
 

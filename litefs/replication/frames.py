@@ -14,6 +14,7 @@ from enum import IntEnum
 from typing import NamedTuple
 
 from litefs.errors import StreamError
+from litefs.ltx import MAX_TIME
 
 MAX_NAME = 255
 """Longest database name in bytes: it names a directory."""
@@ -28,9 +29,6 @@ MAX_TERM = 1 << 62
 """Highest term; those of a sound clock have 41 bits."""
 
 MAX_CHUNK = 0xFFFF
-
-MAX_TIME = 253_402_300_799_999
-"""The end of the year 9999, in ms since the epoch: what calendars and file times can still show."""
 
 _U16 = struct.Struct(">H")
 _U32 = struct.Struct(">I")

@@ -13,10 +13,8 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Iterable
+from collections.abc import AsyncGenerator, AsyncIterator, Collection, Iterable
 from contextlib import aclosing
-from dataclasses import dataclass
-from enum import Enum, auto
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,9 +22,10 @@ from typing import TYPE_CHECKING
 import trio
 
 from litefs.errors import DatabaseBusy, DatabaseNotFound, LitefsError, ReadOnly
-from litefs.ltx import EMPTY, Pos, encode
+from litefs.ltx import EMPTY, HEADER_SIZE, TRAILER_SIZE, Pos, encode
 from litefs.replication import catchup, frames, snapshotfile
 from litefs.replication.catchup import Step
+from litefs.replication.ending import Ending, Offer
 from litefs.replication.hold import Hold
 from litefs.replication.pipes import PIECE, FromThread, PipeTimeout
 
@@ -34,6 +33,7 @@ if TYPE_CHECKING:
     from litefs.replication.members import Member
     from litefs.replication.server import StreamServer
     from litefs.store import Database
+    from litefs.store.ltxdir import Range
 
 log = logging.getLogger(__name__)
 
@@ -43,38 +43,6 @@ HEARTBEAT_INTERVAL = 1.0
 RECENT = 8
 """Transactions that a live replica may be behind for their files to be read in the trio thread: written a moment ago,
 they are in memory, and a hop to a worker and back costs more than ten of them."""
-
-
-class Ending(Enum):
-    """How a stream comes to its end."""
-
-    NOW = auto()  # after the piece that is being sent
-    FLUSH = auto()  # after everything that is published
-    HANDOFF = auto()  # the same, and then the lease
-
-
-@dataclass(slots=True)
-class Offer:
-    """A lease on its way to a peer.
-
-    Args:
-        lease_id: of the lease.
-        give: called once the peer has been sent everything, right before the lease: from then on it is the peer's.
-            May raise a LitefsError to keep it.
-    """
-
-    lease_id: str
-    give: Callable[[], None]
-    given: bool = False
-
-    def settle(self) -> None:
-        """Give it. Raises LitefsError when it is kept."""
-        self.given = True
-        try:
-            self.give()
-        except BaseException:
-            self.given = False
-            raise
 
 
 class PeerStream(AsyncIterator[bytes]):
@@ -356,14 +324,14 @@ class PeerStream(AsyncIterator[bytes]):
         log.info("%s, writing snapshot", problem)
         self.positions[name] = Pos(0, 0)
 
-    async def _big_file(self, database: Database, item: catchup.Range, path: Path) -> AsyncGenerator[bytes, None]:
+    async def _big_file(self, database: Database, item: Range, path: Path) -> AsyncGenerator[bytes, None]:
         """One LTX file in pieces, its head and tail checked before anything is sent."""
         name = database.name
         fd = await trio.to_thread.run_sync(os.open, path, os.O_RDONLY | os.O_CLOEXEC)
         try:
             size = os.fstat(fd).st_size
-            start = os.pread(fd, catchup.HEADER_SIZE, 0)
-            after = catchup.follows(item, self.positions[name], start, os.pread(fd, 16, size - 16))
+            start = os.pread(fd, HEADER_SIZE, 0)
+            after = catchup.follows(item, self.positions[name], start, os.pread(fd, TRAILER_SIZE, size - TRAILER_SIZE))
             if isinstance(after, str):
                 self._forget(name, after)
                 return

@@ -11,7 +11,8 @@ import trio
 
 from litefs.errors import ReadOnly, StreamError
 from litefs.replication import posmap
-from litefs.replication.peerstream import Offer, PeerStream
+from litefs.replication.ending import Offer
+from litefs.replication.peerstream import PeerStream
 
 if TYPE_CHECKING:
     from litefs.replication.members import Member

@@ -34,7 +34,10 @@ _RECEIVE = 256 << 10
 _MAX_ERROR = 4096
 
 MARK = {"Litefs-Stream": "1"}
-"""What a node of our own kind sends with an HTTP/1.1 request for a stream; without it the answer is 426."""
+"""What a node of our own kind sends with an HTTP/1.1 request for a stream."""
+
+OTHER_HTTP_VERSION = 426
+"""The answer to one without it, and LiteFS's to any request over HTTP/1.1: ask over HTTP/2."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,8 +25,8 @@ from typing import Any
 from litefs import jsontext, ltx
 from litefs.errors import BadName, LTXError, StoreError
 from litefs.ltx import Pos
-from litefs.store.ltxsync import sync_directory
 from litefs.store.names import check_name
+from litefs.store.syncing import sync_directory
 
 DIRECTORY = "branches"
 DESCRIPTION = "branch.json"

@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 from litefs.errors import StoreError
-from litefs.store.ltxsync import sync_directory
+from litefs.store.syncing import sync_directory
 
 FILE_NAME = "clusterid"
 _FORM = re.compile(r"LFSC[!-~]{16}")  # LiteFS makes hexadecimal ones, and takes any

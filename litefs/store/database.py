@@ -25,7 +25,7 @@ from litefs.errors import DatabaseBusy
 from litefs.live import Busy, Snapshot
 from litefs.live.client import Client
 from litefs.ltx import Pos
-from litefs.store import batch, capturing, doubt, incoming, writethrough
+from litefs.store import batch, capturing, doubt, importing, incoming, writethrough
 from litefs.store.batch import Small
 from litefs.store.content import Content, OpenFile, temporary
 from litefs.store.counters import Counters
@@ -36,9 +36,9 @@ from litefs.store.halt import Halt
 from litefs.store.incoming import Incoming
 from litefs.store.journal import Journal
 from litefs.store.ltxdir import LTXDir
-from litefs.store.ltxsync import sync_directory
 from litefs.store.pagetable import PageTable, Stamp
 from litefs.store.publisher import Captured, Publisher, State
+from litefs.store.syncing import sync_directory
 from litefs.store.trail import Trail
 from litefs.store.wal import WAL
 from litefs.store.writethrough import Sending, Writer
@@ -177,7 +177,7 @@ class Database:
         self.moved = trio.Event()
 
     async def wait_position(self, txid: int, timeout: float) -> bool:
-        """Wait until `pos` is at or past a TXID; False when `timeout` seconds pass first.
+        """Wait until `pos` is at or past a TXID; False when `timeout` seconds pass first. For plugins.
 
         Whether that is the position somebody has seen, and not one of another history, only `trail` says.
         """
@@ -322,7 +322,7 @@ class Database:
         """
         async with self.incoming:
             await self._finish()
-            return await incoming.import_database(self, source)
+            return await importing.import_database(self, source)
 
     @asynccontextmanager
     async def snapshot(self, patience: float = incoming.LOCK_TIMEOUT) -> AsyncIterator[Snapshot[SnapshotInfo]]:

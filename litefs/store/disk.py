@@ -9,8 +9,8 @@ import trio
 
 from litefs.ltx import Pos
 from litefs.store import pagetable
-from litefs.store.ltxsync import sync_file, sync_files
 from litefs.store.pagetable import Stamp
+from litefs.store.syncing import sync_file, sync_files
 
 if TYPE_CHECKING:
     from litefs.store.database import Database

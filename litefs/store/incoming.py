@@ -1,4 +1,4 @@
-"""Transactions that do not come from an application of this node: received from the primary, or imported.
+"""Transactions that do not come from an application of this node: received from the primary, restored, or imported.
 
 They are applied to the mounted database by the client process, which behaves like any other SQLite client
 (`litefs.live`). The LTX file gets its final name while the database is locked and before its first page is written: a
@@ -22,23 +22,22 @@ from litefs import ltx
 from litefs.errors import DatabaseBusy, LTXError, PositionMismatch, ReadOnly
 from litefs.live import Busy, PageSet
 from litefs.live.client import Client, InlinePages, LTXPages
-from litefs.ltx import CHECKSUM_FLAG, Header, Pos, Trailer
-from litefs.store import doubt, sqlitefile
+from litefs.ltx import CHECKSUM_FLAG, MAX_TIME, Header, Pos, Trailer
+from litefs.store import doubt
 from litefs.store.content import Content
 from litefs.store.halt import Halt
 from litefs.store.keeping import Keeping
-from litefs.store.ltxsync import sync_directory, sync_file
 from litefs.store.pagetable import PageTable, xor_of
 from litefs.store.publisher import Captured, State
+from litefs.store.syncing import sync_directory, sync_file
 
 if TYPE_CHECKING:
     from litefs.store.database import Database
 
 IN_MEMORY = 1 << 20  # bytes: LTX files up to here are decoded in one piece, in the trio thread
-MAX_UNWRITTEN = (
-    1 << 20
-)  # pages by which a database may grow in a transaction that does not hold them; SQLite skips free ones
-MAX_TIME = 253_402_300_799_999  # ms since the epoch: the year 9999, which is what calendars and file times can show
+MAX_UNWRITTEN = 1 << 20
+"""Pages by which a database may grow in a transaction that does not hold them; SQLite skips free ones."""
+
 LOCK_TIMEOUT = 10.0  # seconds that applications may keep a database locked
 
 
@@ -122,7 +121,7 @@ async def _apply(db: Database, incoming: Incoming, arriving: ExitStack) -> Pos:
         arriving.enter_context(db.arriving.shut())
         await _place_under_lock(db, incoming, keeping)
         if incoming.local:
-            await _make_name_durable(db, incoming)
+            await make_name_durable(db, incoming)
         return str(incoming.path)
 
     try:
@@ -130,7 +129,7 @@ async def _apply(db: Database, incoming: Incoming, arriving: ExitStack) -> Pos:
             await keeping.prepare()
         with db.using_live() as live:
             deadline = time.monotonic() + LOCK_TIMEOUT
-            if quick or not await _install(db, incoming, live, ask, deadline):
+            if quick or not await install(db, incoming, live, ask, deadline):
                 await live.apply(incoming.page_set(), deadline=deadline, ask=None if quick else ask)
     except Busy as error:
         unplace(db, incoming)
@@ -147,7 +146,7 @@ async def _apply(db: Database, incoming: Incoming, arriving: ExitStack) -> Pos:
     return incoming.pos
 
 
-async def _install(
+async def install(
     db: Database, incoming: Incoming, live: Client, ask: Callable[[bytes], Awaitable[str]], deadline: float
 ) -> bool:
     """Put the file with the whole content in the place of one that is empty; False when it is not, nothing is done."""
@@ -182,7 +181,7 @@ async def _place_under_lock(db: Database, incoming: Incoming, keeping: Keeping |
     keeping.done()
 
 
-async def _make_name_durable(db: Database, incoming: Incoming) -> None:
+async def make_name_durable(db: Database, incoming: Incoming) -> None:
     """What a local transaction is published and answered on. Its content is durable already."""
     try:
         await trio.to_thread.run_sync(sync_directory, db.ltx_dir.path)
@@ -293,114 +292,3 @@ def settle(db: Database, incoming: Incoming) -> None:
     db.state = State(incoming.pos, head.page_size, head.commit, head.timestamp, is_wal)
     db.ltx_dir.add(head.min_txid, head.max_txid, incoming.path.stat().st_size)
     db.applied(Captured(db.state, before, accepted=True, durable=True))
-
-
-# ------------------------------------------------------------------------------------------------------- import
-
-
-def build_import(db: Database, source: Path) -> Incoming:
-    """The LTX file that replaces the database by a SQLite file. Blocking.
-
-    Raises:
-        FormatError: it is not a SQLite database.
-        OSError: the disk failed.
-    """
-    path = db.ltx_dir.temporary()
-    state = db.state
-    try:
-        with open(source, "rb") as file, open(path, "wb", buffering=0) as raw:
-            reader = sqlitefile.Reader(file, fresh=state.pos)
-            txid = state.pos.txid + 1
-            head = Header(
-                flags=0,  # LZ4 takes longer than everything else together, and the file is soon dropped
-                page_size=reader.page_size,
-                commit=reader.commit,
-                min_txid=txid,
-                max_txid=txid,
-                timestamp=max(time.time_ns() // 1_000_000, state.timestamp),
-                pre_apply=state.pos.checksum if txid > 1 else 0,
-                wal_offset=0,
-                wal_size=0,
-                salt1=0,
-                salt2=0,
-                node_id=db.store.node_id,
-            )
-            encoder = ltx.Encoder(raw, head)
-            for first, data in reader:
-                encoder.write_raw_pages(first, data)
-            trailer = encoder.finish(reader.table.checksum(reader.page_size, reader.commit))
-            os.fdatasync(raw.fileno())
-        sync_directory(path.parent)
-        content = Content.adopt(source, db.path, reader.head) if db.is_blank else Content(None)
-    except BaseException:
-        path.unlink(missing_ok=True)
-        raise
-    content.table, content.is_wal = reader.table, reader.is_wal
-    return Incoming(path, head, trailer, reader.table, None, local=True, content=content)
-
-
-class _Moved(Exception):
-    """Somebody has made a database meanwhile."""
-
-
-async def import_database(db: Database, source: Path) -> Pos:
-    """Replace the database by a SQLite file, see `_import_database`."""
-    with ExitStack() as arriving:
-        return await _import_database(db, source, arriving)
-
-
-async def _import_database(db: Database, source: Path, arriving: ExitStack) -> Pos:
-    """Replace the database by a SQLite file, as one transaction. The caller holds `db.incoming`.
-
-    Raises:
-        FormatError, ReadOnly, DatabaseBusy, OSError: nothing has changed.
-    """
-    if not db.store.writable:
-        raise ReadOnly("node is not primary")
-    incoming = await trio.to_thread.run_sync(build_import, db, source)
-    current = [incoming]
-
-    async def ask(index_header: bytes) -> str:
-        doubt.settle(db, index_header)
-        if current[0].header.min_txid != db.pos.txid + 1:
-            current[0].path.unlink()  # applications went on writing meanwhile; now they wait
-            current[0] = await trio.to_thread.run_sync(build_import, db, source)
-        await db.store.gate.passing()
-        if not db.store.writable:
-            raise ReadOnly("node is not primary")
-        if db.halt is not None:
-            raise DatabaseBusy(f"{db.name}: another node holds the halt lock")
-        arriving.enter_context(db.arriving.shut())
-        move(db, current[0])
-        await _make_name_durable(db, current[0])
-        return str(current[0].path)
-
-    async def ask_first(index_header: bytes) -> str:
-        if incoming.header.min_txid != db.pos.txid + 1:
-            raise _Moved
-        return await ask(index_header)
-
-    try:
-        with db.using_live() as live:
-            deadline = time.monotonic() + LOCK_TIMEOUT
-            try:
-                done = await _install(db, incoming, live, ask_first, deadline)
-            except _Moved:
-                done = False
-            if not done:
-                await live.apply(incoming.page_set(), deadline=deadline, ask=ask)
-    except BaseException as error:
-        if current[0].placed:
-            db.unfinished = partial(again, db, current[0])
-        else:
-            current[0].path.unlink(missing_ok=True)
-        if isinstance(error, Busy):
-            raise DatabaseBusy(str(error)) from None
-        raise
-    finally:
-        if incoming.content is not None:
-            incoming.content.discard()
-    settle(db, current[0])
-    if not db.store.writable:
-        raise ReadOnly("the lease ran out during the import: the next primary's content will replace it")
-    return db.pos

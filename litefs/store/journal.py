@@ -31,8 +31,8 @@ from litefs.errors import FormatError
 from litefs.sqlite.header import MAGIC
 from litefs.sqlite.journal import HEADER_SIZE, JournalHeader
 from litefs.store import capturing, position, transaction, writethrough
-from litefs.store.ltxsync import sync_file
 from litefs.store.sqlitefile import committed_size, is_complete
+from litefs.store.syncing import sync_file
 from litefs.store.transaction import Change, InPlace, PageMap
 
 if TYPE_CHECKING:

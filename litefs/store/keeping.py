@@ -40,7 +40,8 @@ Batches = Iterator[tuple[int, bytes]]
 class Keeping:
     """One branch, from the moment a snapshot has arrived until it has taken over.
 
-    Call `prepare`, then under the database's lock `complete`; `abandon` at any time before that has returned.
+    Call `prepare`, then under the database's lock `complete` and, when the snapshot's LTX file has its name, `done`; or
+    `undo`, where it does not get that. `close` in the end, however it went.
     """
 
     def __init__(self, db: Database, incoming: Incoming) -> None:

@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 
 from litefs.ltx import filename, parse_filename
-from litefs.store.ltxsync import sync_directory
+from litefs.store.syncing import sync_directory
 
 Range = tuple[int, int]  # min and max TXID of a file
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from litefs.errors import LTXError
 from litefs.ltx import parse_txid
-from litefs.store.ltxsync import sync_directory
+from litefs.store.syncing import sync_directory
 
 FILE_NAME = "nodeids"
 KEPT = 256  # ids; more starts than that between a transaction and the day it is asked for are not expected

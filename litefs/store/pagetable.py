@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from litefs.ltx import CHECKSUM_FLAG, Pos, lock_page
-from litefs.store.ltxsync import sync_directory
+from litefs.store.syncing import sync_directory
 
 _HEADER = struct.Struct("<8sIIQQ")
 _MAGIC = b"LFSPGCK1"

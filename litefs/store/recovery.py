@@ -27,9 +27,9 @@ from litefs.store import branches, nodeids, pagetable, superjournal, transaction
 from litefs.store.branches import Branch, Reason
 from litefs.store.image import Image, WALTransaction
 from litefs.store.ltxdir import Range
-from litefs.store.ltxsync import sync_directory, sync_files
 from litefs.store.pagetable import PageTable, Stamp
 from litefs.store.publisher import State
+from litefs.store.syncing import sync_directory, sync_files
 from litefs.store.transaction import NO_WAL, InPlace, PageMap, WALPart
 
 if TYPE_CHECKING:

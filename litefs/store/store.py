@@ -24,11 +24,11 @@ from litefs.store.directories import Directories
 from litefs.store.durability import Durability
 from litefs.store.events import EventHub
 from litefs.store.gate import Gate
-from litefs.store.ltxsync import sync_directory
 from litefs.store.names import check_name
 from litefs.store.resting import positions
 from litefs.store.retention import Retention
 from litefs.store.subscription import Subscription, Subscriptions
+from litefs.store.syncing import sync_directory
 
 log = logging.getLogger(__name__)
 
@@ -36,9 +36,7 @@ SAVE_CHECK = 1.0  # seconds between looks for databases whose page table should 
 SAVE_INTERVAL = 30.0  # seconds after which it is, if they have moved
 SAVE_AFTER = 2000  # transactions after which it is
 CLOSE_INTERVAL = 5.0  # seconds between looks for databases that the client process may close
-IDLE_PRIMARY = (
-    5.0  # seconds without use, after which it closes one; soon, so that applications clean up after themselves
-)
+IDLE_PRIMARY = 5.0  # seconds without use after which it does; soon, so that applications clean up after themselves
 IDLE_REPLICA = 60.0
 PUBLISH_CHECK = 0.02  # seconds between looks whether everything is published: a retracted transaction tells nobody
 LEAVE_LIMIT = 5.0  # seconds to close all of them at the end

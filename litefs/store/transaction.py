@@ -141,14 +141,15 @@ def examine(pages: PageMap, commit: int, table: PageTable, before: State) -> Cha
     return change
 
 
-def header(change_commit: int, page_size: int, before: State, part: WALPart, *, flags: int, timestamp: int,
-           node_id: int) -> ltx.Header:  # fmt: skip
+def header(
+    commit: int, page_size: int, before: State, part: WALPart, *, flags: int, timestamp: int, node_id: int
+) -> ltx.Header:
     """LTX header of the transaction that follows `before`."""
     txid = before.pos.txid + 1
     return ltx.Header(
         flags=flags,
         page_size=page_size,
-        commit=change_commit,
+        commit=commit,
         min_txid=txid,
         max_txid=txid,
         timestamp=timestamp,

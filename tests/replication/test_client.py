@@ -17,7 +17,7 @@ from litefs.errors import CorruptDatabase, StreamError
 from litefs.ltx import Header, Pos
 from litefs.replication import applier, frames, wire
 from litefs.replication.client import ReplicationClient
-from litefs.replication.peerstream import Offer
+from litefs.replication.ending import Offer
 
 from .fakes import FakeStore
 from .nodes import Primary

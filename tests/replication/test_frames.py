@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from litefs.errors import StreamError
+from litefs.ltx import MAX_TIME
 from litefs.replication import frames
 from litefs.replication.frames import (
     HWM,
@@ -137,7 +138,7 @@ simple = st.one_of(
     st.builds(Handoff, names),
     st.builds(HWM, u64, names),
     st.builds(Term, st.integers(0, frames.MAX_TERM), st.booleans()),
-    st.builds(Heartbeat, st.integers(0, frames.MAX_TIME)),
+    st.builds(Heartbeat, st.integers(0, MAX_TIME)),
 )
 
 

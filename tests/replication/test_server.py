@@ -16,6 +16,7 @@ from litefs import ltx
 from litefs.errors import DatabaseBusy, ReadOnly, StreamError
 from litefs.ltx import EMPTY, Pos
 from litefs.replication import catchup, posmap
+from litefs.replication.ending import Offer
 from litefs.replication.frames import (
     HWM,
     DropDB,
@@ -27,7 +28,6 @@ from litefs.replication.frames import (
     Ready,
     Term,
 )
-from litefs.replication.peerstream import Offer
 from litefs.replication.server import StreamServer
 
 from .fakes import FakeDatabase, FakeStore

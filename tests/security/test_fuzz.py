@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from litefs import ltx
 from litefs.errors import BadName, LTXError, StreamError
-from litefs.ltx import Pos
+from litefs.ltx import MAX_TIME, Pos
 from litefs.replication import frames, posmap, wire
 from litefs.replication.chunked import ChunkedBody
 from litefs.replication.frames import FrameParser
@@ -80,7 +80,7 @@ some_frames = st.lists(
     st.one_of(
         st.builds(frames.ltx, names, st.binary(max_size=500)),
         st.builds(frames.hwm, u64, names),
-        st.builds(frames.heartbeat, st.integers(0, frames.MAX_TIME)),
+        st.builds(frames.heartbeat, st.integers(0, MAX_TIME)),
         st.builds(frames.drop_db, names),
         st.builds(frames.handoff, names),
         st.sampled_from([frames.READY, frames.END]),

@@ -23,8 +23,8 @@ from litefs.errors import BadName, LTXError
 from litefs.ltx import Header, Pos, filename, parse_filename
 from litefs.replication.incoming import verifier
 from litefs.replication.pipes import FromThread, ToThread
-from litefs.store.ltxsync import sync_directory, sync_file
 from litefs.store.names import check_name
+from litefs.store.syncing import sync_directory, sync_file
 
 LIMIT = 24 * 3600.0
 """Seconds for a snapshot to be read."""

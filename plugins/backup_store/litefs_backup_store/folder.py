@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from litefs.store.ltxsync import sync_directory
+from litefs.store.syncing import sync_directory
 from litefs_backup_store.objects import Item, ObjectChanged, ObjectMissing, StorageError
 
 TEMPORARY = ".tmp-"
