@@ -14,23 +14,19 @@ import logging
 import os
 import time
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from litefs import ltx
-from litefs.errors import FormatError, LTXError
+from litefs.errors import LTXError
 from litefs.ltx import Pos
-from litefs.sqlite import freelist
-from litefs.sqlite.journal import Journal, is_finalised
-from litefs.store import branches, nodeids, pagetable, superjournal, transaction, walplace
-from litefs.store.branches import Branch, Reason
+from litefs.store import aside, hotjournal, nodeids, pagetable, transaction, walplace
 from litefs.store.image import Image, WALTransaction
-from litefs.store.ltxdir import Range
 from litefs.store.pagetable import PageTable, Stamp
 from litefs.store.publisher import State
 from litefs.store.syncing import sync_directory, sync_files
 from litefs.store.transaction import NO_WAL, InPlace, PageMap, WALPart
+from litefs.store.way import Way
 
 if TYPE_CHECKING:
     from litefs.store.database import Database
@@ -62,47 +58,6 @@ def settle(db: Database) -> None:
     _Recovery(db).run()
 
 
-@dataclass(slots=True)
-class Way:
-    """From the saved table of page checksums along the LTX files written since."""
-
-    stamp: Stamp
-    table: PageTable
-    state: State  # where it has led so far
-    touched: set[int] = field(default_factory=set)
-    first_pages: set[int] = field(default_factory=set)  # checksums of page 1
-
-    def follow(self, path: Path) -> bool:
-        """Go on with one more file; False when it does not follow.
-
-        Raises:
-            LTXError: it is not whole; nothing has changed.
-        """
-        checksums = transaction.Checksums()
-        with open(path, "rb") as file:
-            decoder = ltx.Decoder(file, name=path.name)
-            head = decoder.header
-            if head.pre_apply != self.state.pos.checksum and not head.is_snapshot:
-                return False
-            for pgno, data in decoder:
-                checksums.append(pgno, ltx.page_checksum(pgno, data))
-        if head.page_size != self.state.page_size:
-            self.table.clear()
-        for pgno, checksum in checksums:
-            self.table.set(pgno, checksum)
-            self.touched.add(pgno)
-        self.first_pages.add(self.table.get(1))
-        self.table.truncate(head.commit)
-        pos = Pos(head.max_txid, decoder.trailer.post_apply)
-        self.state = State(pos, head.page_size, head.commit, head.timestamp)
-        return True
-
-    @property
-    def is_right(self) -> bool:
-        """Whether the table has the checksum of the position."""
-        return self.table.checksum(self.state.page_size, self.state.commit) == self.state.pos.checksum
-
-
 class _Recovery:
     def __init__(self, db: Database) -> None:
         self._db = db
@@ -116,7 +71,6 @@ class _Recovery:
         self._touched: set[int] = set()
         self._first_pages: set[int] = set()  # checksums that page 1 had since the table was saved; empty: all was read
         self._synced = 0  # TXID up to which the LTX files are durable
-        self._committed = False  # a transaction, by a journal whose super-journal is gone
 
     def run(self) -> Recovered:
         self._clean()
@@ -124,13 +78,15 @@ class _Recovery:
         self._ltx.load()
         self._find_newest()
         self._touched |= prepared.get(self._state.pos, set())
-        self._roll_back()
+        journal = hotjournal.play_back(self._db)
+        self._touched |= journal.touched
         with Image(self._path, self._state.page_size) as image:
             if self._state.pos.txid and self._state.commit == 0:
                 self._remove_database()
             elif image.page_size or self._state.pos.txid:
                 known = self._load_table() or self._regenerate(image) or self._rebuild_table(image)
-                self._capture_committed_journal(image)
+                if journal.committed:
+                    self._capture_journaled(image)
                 self._reconcile(image, known)
         self._delete("journal")
         self._save()
@@ -162,24 +118,6 @@ class _Recovery:
     def _delete(self, name: str) -> None:
         (self._path / name).unlink(missing_ok=True)
 
-    def _keep_torn(self, item: Range, why: str) -> None:
-        path = self._ltx.file(*item)
-        try:
-            branch = branches.begin(self._db.store.data_dir, self._description(Reason.TORN, why))
-            os.replace(path, branch.path / path.name)
-            kept = f"kept as branch {branches.publish(branch, *item).name}"
-        except OSError as error:  # a full disk, which is what tears files; nothing depends on this one
-            path.unlink(missing_ok=True)
-            kept = f"cannot be kept: {error.strerror}"
-        log.warning("%s: newest LTX file is not whole: %s; %s", self._db.name, why, kept)
-
-    def _description(self, reason: Reason, note: str) -> Branch:
-        store = self._db.store
-        return Branch(
-            database=self._db.name, reason=reason.value, time=branches.now(), note=note,
-            node=f"{store.node_id:016X}", hostname=os.uname().nodename, cluster_id=store.cluster_id,
-        )  # fmt: skip
-
     def _find_newest(self) -> None:
         """The newest LTX file that is whole says where the database is."""
         while newest := self._ltx.newest():
@@ -192,56 +130,12 @@ class _Recovery:
                     raise LTXError(f"{path.name}: holds transactions {head.min_txid} to {head.max_txid}")
             except LTXError as error:
                 # A kill in the middle of writing it does that; the transaction is in the WAL, or in the database.
-                self._keep_torn(newest, str(error))
+                aside.keep_torn(self._db, newest, str(error))
                 self._ltx.forget(newest)
             else:
                 pos = Pos(head.max_txid, trailer.post_apply)
                 self._state = State(pos, head.page_size, head.commit, head.timestamp)
                 return
-
-    def _roll_back(self) -> None:
-        """Play a hot journal back; one whose super-journal is gone was committed."""
-        path = self._path / "journal"
-        try:
-            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        except FileNotFoundError:
-            return
-        try:
-            size = os.fstat(fd).st_size
-            if is_finalised(os.pread(fd, 28, 0)):
-                return
-            journal = Journal(fd, size)
-            super_name = journal.super_journal()
-            if super_name and superjournal.commits(self._db.store.super_dir, super_name):
-                self._committed = True
-            else:
-                self._play_back(journal)
-                self._add_unjournaled(journal)
-        except FormatError as error:
-            log.warning("%s: ignoring a journal that is not one: %s", self._db.name, error)
-        finally:
-            os.close(fd)
-
-    def _play_back(self, journal: Journal) -> None:
-        log.info("%s: rolling back a transaction that was not finished", self._db.name)
-        fd = os.open(self._path / "database", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            for pgno, data in journal.pages():
-                os.pwrite(fd, data, (pgno - 1) * journal.page_size)
-                self._touched.add(pgno)
-            os.ftruncate(fd, journal.original_pages * journal.page_size)
-            os.fdatasync(fd)
-        finally:
-            os.close(fd)
-
-    def _add_unjournaled(self, journal: Journal) -> None:
-        """The journal does not have unused pages, which the transaction may have used: their old content is gone."""
-        fd = os.open(self._path / "database", os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            size = journal.page_size
-            self._touched |= freelist.leaves(lambda pgno: os.pread(fd, size, (pgno - 1) * size))
-        finally:
-            os.close(fd)
 
     def _remove_database(self) -> None:
         for name in ("wal", "database"):
@@ -340,8 +234,9 @@ class _Recovery:
 
     # ------------------------------------------------------------------------------------------- reconciliation
 
-    def _capture_committed_journal(self, image: Image) -> None:
-        if not self._committed or image.fd < 0:
+    def _capture_journaled(self, image: Image) -> None:
+        """The transaction of a journal counts, and its pages are in the database file."""
+        if image.fd < 0:
             return
         commit = image.file_pages
         wanted = range(1, commit + 1)  # all: the journal does not tell of unused pages that came into use
@@ -488,20 +383,7 @@ class _Recovery:
 
     def _set_database_aside(self, image: Image) -> None:
         image.close()  # what is kept must stay as it is
-        state = self._state
-        branch = self._description(Reason.DAMAGED, "the database does not fit its LTX files and is damaged")
-        branch = replace(branch, tip=str(state.pos), page_size=state.page_size, pages=state.commit)
-        branch = branches.begin(self._db.store.data_dir, replace(branch, tip_time=branches.stamp(state.timestamp)))
-        for name, kept in (("database", branches.COPY), ("wal", f"{branches.COPY}-wal")):
-            if (self._path / name).exists():
-                os.replace(self._path / name, branch.path / kept)
-        ranges = self._ltx.ranges()
-        self._ltx.set_aside(ranges, branch.path)
-        branch = branches.publish(branch, min((low for low, _ in ranges), default=state.pos.txid), state.pos.txid)
-        log.error(
-            "%s: the database does not fit its LTX files and is damaged; kept as branch %s",
-            self._db.name, branch.name,
-        )  # fmt: skip
+        aside.keep_damaged(self._db, self._state)
         self._delete("checksums")
         self._state, self._table, self._stamp = State(), PageTable(), Stamp(0, 0, Pos(0, 0))
 
