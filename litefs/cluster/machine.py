@@ -26,9 +26,10 @@ from litefs.cluster.following import Follower, Following
 from litefs.cluster.handover import Handover
 from litefs.cluster.kept import KeptLease
 from litefs.cluster.leasewatch import LeaseWatch
+from litefs.cluster.search import Search
 from litefs.cluster.tenure import Tenure
 from litefs.errors import LeaseError, LitefsError, StreamError
-from litefs.leases import HandoffNotSupported, LeaseExpired, LeaseHeld, LeaseUnavailable, PrimaryInfo
+from litefs.leases import HandoffNotSupported, LeaseUnavailable, PrimaryInfo
 from litefs.replication.members import Member
 from litefs.store.store import clock
 
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
     from litefs.cluster.peers import Peers
     from litefs.cluster.role import Role
     from litefs.cluster.term import Terms
-    from litefs.leases import Lease, Leaser
+    from litefs.leases import Leaser
     from litefs.replication.server import StreamServer
     from litefs.store import Store
 
@@ -51,9 +52,6 @@ HANDOFF_LIMIT = 12.0
 
 ALIVE_LIMIT = 4.0
 """Seconds for a primary to show that it answers at all, before it is asked to hand over."""
-
-TAKE_LIMIT = 3.0
-"""Seconds that the target of a hand-over has to take the lease; longer than that, and its giver may destroy it."""
 
 TAKEN_LIMIT = 5.0
 """Seconds after which a lease that was given and not taken is destroyed."""
@@ -116,9 +114,7 @@ class RoleMachine:
         self._kept = KeptLease(store.data_dir / "lease")
         self._handing = trio.Lock()
         self._tenure: Tenure | None = None
-        self._demoted_until = -math.inf
-        self._reached = True  # the backend has answered when it was asked last
-        self._cluster = ""  # whose id it had then
+        self._search = Search(store, role, leaser, self._election, self._kept, self._watch.change, clock, self._node)
         self._leaving = False
         self._waiting = trio.CancelScope()
 
@@ -140,12 +136,7 @@ class RoleMachine:
     @property
     def eligible(self) -> bool:
         """Whether this node could become primary now, if the lease were free; true of the primary itself."""
-        competes = self._role.candidate and not self._leaving and not self._demoted
-        return competes and self._reached and self._cluster in ("", self._store.cluster_id)
-
-    @property
-    def _demoted(self) -> bool:
-        return self._clock() < self._demoted_until
+        return not self._leaving and self._search.eligible
 
     @property
     def lease_type(self) -> str:
@@ -176,7 +167,7 @@ class RoleMachine:
     async def _run(self) -> None:
         lease_id: str | None = None
         while not self._leaving:
-            found = await self._look(lease_id)
+            found = await self._search.look(lease_id)
             lease_id = None
             if isinstance(found, Tenure):
                 if await self._lead(found):
@@ -246,14 +237,14 @@ class RoleMachine:
         """
         if not self._leading().lease.supports_handoff:
             raise HandoffNotSupported(self._leaser.type)
-        self._demoted_until = self._clock() + self._demote_delay
+        self._search.stand_back(self._demote_delay)
         try:
             if node_id is None:
                 await self._resign()
             else:
                 await self.handoff(node_id)
         except LitefsError:
-            self._demoted_until = -math.inf
+            self._search.stand_back(0)
             raise
 
     async def _resign(self) -> None:
@@ -266,85 +257,6 @@ class RoleMachine:
         return self._tenure
 
     # --------------------------------------------------------------------------------------------------- looking
-
-    async def _look(self, lease_id: str | None) -> PrimaryInfo | Tenure | None:
-        """The primary to follow, or the lease; None to look again later."""
-        try:
-            found = await self._take_handed(lease_id) if lease_id is not None else await self._find()
-        except LeaseError as error:
-            self._reached = not isinstance(error, LeaseUnavailable)
-            log.info("%s: %s", self._node, _refusal(error, handed_over=lease_id is not None))
-            return None
-        self._reached = True
-        return found
-
-    async def _take_handed(self, lease_id: str) -> Tenure:
-        log.info("%s: acquiring existing lease from handoff", self._node)
-        return await self._take_over(lease_id)
-
-    async def _take_up_again(self, lease_id: str) -> Tenure:
-        log.info("%s: acquiring the lease again that this node had when it died", self._node)
-        try:
-            return await self._take_over(lease_id)
-        except LeaseExpired:
-            self._kept.forget()
-            raise
-
-    async def _take_over(self, lease_id: str) -> Tenure:
-        started = self._clock()
-        with trio.move_on_after(TAKE_LIMIT):
-            return self._begin_tenure(await self._leaser.acquire_existing(lease_id), started)
-        raise LeaseUnavailable(f"the lease backend does not answer within {TAKE_LIMIT:g} s")
-
-    async def _find(self) -> PrimaryInfo | Tenure | None:
-        existing = await self._leaser.cluster_id()
-        own = self._store.cluster_id
-        self._cluster = existing or ""
-        if existing and own and existing != own:
-            text = '%s: cannot connect, "%s" lease already initialized with different ID: %s; this node belongs to %s, '
-            hint = "to have it join that cluster as a replica, stop it and run: litefs cluster reset"
-            log.error(text + hint, self._node, self._leaser.type, existing, own)
-            return None
-        primary = await self._leaser.primary()
-        if primary is not None and not self._is_self(primary):
-            return primary
-        if not self._role.candidate:
-            text = "%s: cannot find primary & ineligible to become primary, retrying: no primary"
-            log.info(text, self._node)
-            return None
-        if existing and not own:
-            text = '%s: cannot become primary, local node has no cluster ID and "%s" lease already initialized with '
-            log.error(text + "cluster ID %s", self._node, self._leaser.type, existing)
-            return None
-        if primary is not None and (kept := self._kept.id) is not None:
-            return await self._take_up_again(kept)
-        if self._demoted:
-            left = self._demoted_until - self._clock()
-            log.info("%s: cannot find primary; demoted, not competing for another %.1f s", self._node, left)
-            return None
-        return await self._compete()
-
-    async def _compete(self) -> PrimaryInfo | Tenure | None:
-        if await self._election.must_wait():
-            return None
-        started = self._clock()
-        try:
-            lease = await self._leaser.acquire()
-        except LeaseHeld as error:
-            if error.primary is None or self._is_self(error.primary):
-                raise
-            return error.primary
-        return self._begin_tenure(lease, started)
-
-    def _begin_tenure(self, lease: Lease, started: float) -> Tenure:
-        return Tenure(lease, started, self._store, self._clock, self._node, self._kept, self._watch.change)
-
-    def _is_self(self, primary: PrimaryInfo) -> bool:
-        """Whether the backend still names this node, from before it stepped down or was restarted.
-
-        Only for candidates: a replica with a static lease has its primary's URL as its own.
-        """
-        return self._role.candidate and primary.advertise_url == self._leaser.advertise_url
 
     async def _pause(self) -> None:
         vacant, self._following.vacant = self._following.vacant, False
@@ -396,7 +308,7 @@ class RoleMachine:
             self._stop_leading()
             log.error("%s: primary lease lost, retrying: %s", self._node, error)
             if isinstance(error, OSError) and not began:  # another one's disk may be better
-                self._demoted_until = self._clock() + self._demote_delay
+                self._search.stand_back(self._demote_delay)
         finally:
             self._stop_leading()
             try:
@@ -451,9 +363,3 @@ class RoleMachine:
         self._store.set_cluster_id(own)
         await self._leaser.set_cluster_id(own)
         log.info('%s: set cluster id on "%s" lease "%s"', self._node, self._leaser.type, own)
-
-
-def _refusal(error: LeaseError, *, handed_over: bool) -> str:
-    if handed_over:
-        return f"cannot acquire existing lease from handoff, retrying: {error}"
-    return f"cannot acquire lease or find primary, retrying: {error}"

@@ -96,7 +96,7 @@ def test_whom_nobody_waits_for(cluster: Cluster, why: str) -> None:
                 others[c].cancel()
             c.running = why != "gone"
             c.hanging = why == "does not answer"
-            c.machine._reached = why != "not eligible"
+            c.machine._search._reached = why != "not eligible"
             if why == "another cluster":
                 c.store.cluster_id = "LFSC0000000000000001"
             crash(a, scopes[a])
