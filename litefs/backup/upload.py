@@ -22,7 +22,7 @@ from litefs.errors import LTXError
 from litefs.ltx import Pos
 from litefs.replication import catchup, snapshotfile
 from litefs.replication.hold import Hold
-from litefs.replication.pipes import PIECE, FromThread
+from litefs.replication.pipes import PIECE, FromThread, Output
 
 if TYPE_CHECKING:
     from litefs.store import Database, Store
@@ -118,12 +118,7 @@ async def merged(store: Store, batch: Batch) -> AsyncIterator[AsyncIterator[byte
 def _compact(paths: Sequence[Path], compress: bool, write: Write) -> None:
     with ExitStack() as stack:
         inputs = [stack.enter_context(open(path, "rb")) for path in paths]
-        ltx.compact(inputs, _Output(write), compress=compress)
-
-
-class _Output:
-    def __init__(self, write: Write) -> None:
-        self.write = write
+        ltx.compact(inputs, Output(write), compress=compress)
 
 
 @asynccontextmanager
@@ -204,9 +199,4 @@ async def _piped(
     async with AsyncExitStack() as stack:
         pipe = FromThread(produce, limit=STALL_LIMIT)
         stack.push_async_callback(pipe.aclose)
-        yield _pieces(pipe)
-
-
-async def _pieces(pipe: FromThread) -> AsyncIterator[bytes]:
-    while piece := await pipe.get():
-        yield piece
+        yield pipe

@@ -25,7 +25,7 @@ def become_primary(node: NodeAPI) -> bool:
         return False
     node.promote()
     if not _wait(lambda: node.info()["isPrimary"]):
-        raise APIError(f"the primary agreed to hand over, but nothing came of it within {LIMIT:.0f} s")
+        raise APIError(f"the primary agreed to hand over, but nothing came of it within {LIMIT:.0f} s", "see its log")
     return True
 
 

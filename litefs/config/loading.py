@@ -88,16 +88,18 @@ def check(
     try:
         data = found.read_bytes()
     except FileNotFoundError:
-        raise ConfigError(f"config file not found: {found}") from None
+        raise ConfigError(f"config file not found: {found}", "name another one with -config PATH") from None
     except OSError as error:
-        raise ConfigError(f"config file {found} cannot be read: {error.strerror}") from None
+        raise ConfigError(
+            f"config file {found} cannot be read: {error.strerror}", "name another with -config PATH"
+        ) from None
     if announce:
         announce(f"config file read from {found}")
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
-        raise ConfigError(f"{found}:{line}: not UTF-8 text") from None
+        raise ConfigError(f"{found}:{line}: not UTF-8 text", "save it as UTF-8") from None
     return check_text(text, expand_env, path=str(found), plugins=plugins, environment=environment)
 
 
@@ -121,7 +123,7 @@ def check_text(
     if document.value is None:
         raise ConfigError(f"{path}: EOF", "the file is empty; it needs at least lease.type")
     if not isinstance(document.value, dict):
-        raise ConfigError(f"{path}:1: must hold sections like lease, data and fuse")
+        raise ConfigError(f"{path}:1: must hold sections like lease, data and fuse", "see: litefs config schema")
     tree = _valid(path, document, schema, plugins)
     if _imply_backup(document.value, tree, plugins, environment):
         tree = _valid(path, document, schema, plugins)

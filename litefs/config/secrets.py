@@ -26,7 +26,9 @@ def read_token(path: str, where: str) -> str:
         token = Path(path).read_text("utf-8").strip()
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not text"
-        raise ConfigError(f"{where}: cannot read {path}: {reason}") from None
+        raise ConfigError(
+            f"{where}: cannot read {path}: {reason}", "it must be a file with the token, readable for litefs"
+        ) from None
     if not token:
-        raise ConfigError(f"{where}: {path} is empty")
+        raise ConfigError(f"{where}: {path} is empty", "put a token there: openssl rand -hex 32")
     return token

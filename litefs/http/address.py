@@ -57,7 +57,9 @@ def _resolve(address: str, host: str, port: int) -> tuple[socket.AddressFamily, 
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except socket.gaierror as error:
-        raise ConfigError(f'cannot resolve address "{address}": {error.strerror}') from error
+        raise ConfigError(
+            f'cannot resolve address "{address}": {error.strerror}', "name an address of this machine"
+        ) from error
     # LiteFS listens on the IPv4 address of a name that has both.
     family, _, _, _, target = min(found, key=lambda entry: entry[0] != socket.AF_INET)
     return family, (str(target[0]), int(target[1]))

@@ -85,8 +85,19 @@ class _Pipe:
                 await self._wait()
 
 
+class Output:
+    """The function that a worker is given, as a file to write to.
+
+    Args:
+        write: takes bytes of any size, and all of them.
+    """
+
+    def __init__(self, write: Callable[[bytes], object]) -> None:
+        self.write = write
+
+
 class FromThread(_Pipe):
-    """A worker writes, trio reads.
+    """A worker writes, trio reads: piece by piece with `get`, or by iterating.
 
     Args:
         produce: runs in the worker with a function that takes bytes of any size; that function raises PipeClosed or
@@ -129,6 +140,14 @@ class FromThread(_Pipe):
                 raise PipeTimeout
             self._items.append(piece)
         self._wake()
+
+    def __aiter__(self) -> FromThread:
+        return self
+
+    async def __anext__(self) -> bytes:
+        if piece := await self.get():
+            return piece
+        raise StopAsyncIteration
 
     async def get(self) -> bytes:
         """The next piece, b"" at the end. Raises what ``produce`` raised, after the pieces written before."""

@@ -10,6 +10,7 @@ import trio
 from litefs.errors import StreamError
 from litefs.ltx import FLAG_LZ4, Encoder, Header, Pos
 from litefs.replication.hold import Hold
+from litefs.replication.pipes import Output
 
 if TYPE_CHECKING:
     from litefs.live import Snapshot
@@ -18,11 +19,6 @@ if TYPE_CHECKING:
 Write = Callable[[bytes], object]
 
 NOTHING = Pos(0, 0)
-
-
-class _Sink:
-    def __init__(self, write: Write) -> None:
-        self.write = write
 
 
 def header(store: Store, page_size: int, commit: int, pos: Pos, timestamp: int, *, after: Pos = NOTHING) -> Header:
@@ -46,7 +42,7 @@ def header(store: Store, page_size: int, commit: int, pos: Pos, timestamp: int, 
 def encode(snapshot: Snapshot[SnapshotInfo], hold: Hold, head: Header, post_apply: int, write: Write) -> None:
     """Write every page. Runs in a worker; lets go of the snapshot in any case, also when `write` gives up."""
     try:
-        encoder = Encoder(_Sink(write), head)
+        encoder = Encoder(Output(write), head)
         for first, pages in snapshot.pages():
             encoder.write_raw_pages(first, pages)
         encoder.finish(post_apply)

@@ -146,7 +146,7 @@ class Store:
         """
         clusterid.check(value)
         if self.cluster_id not in ("", value):
-            raise StoreError(f"cannot change cluster id from {self.cluster_id} to {value}")
+            raise StoreError(f"cannot change cluster id from {self.cluster_id} to {value}", "see: litefs cluster")
         if self.cluster_id != value:
             clusterid.write(self.data_dir, value)
         self.cluster_id = value

@@ -44,7 +44,7 @@ def split(line: str) -> list[str]:
             words.append(word)
             word = None
     if quote:
-        raise ConfigError(f"exec: no closing {quote} in: {line}")
+        raise ConfigError(f"exec: no closing {quote} in: {line}", "close it, or write \\ before it")
     return words if word is None else [*words, word]
 
 
@@ -63,7 +63,7 @@ def unwrap(argument: str) -> str:
 def _escaped(line: str, characters: enumerate[str]) -> str:
     for _, character in characters:
         return character
-    raise ConfigError(f"exec: nothing follows the last backslash in: {line}")
+    raise ConfigError(f"exec: nothing follows the last backslash in: {line}", "write two for one of them")
 
 
 def _needs_shell(line: str, at: int) -> ConfigError:

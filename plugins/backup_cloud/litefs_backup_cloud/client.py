@@ -67,10 +67,7 @@ class CloudClient:
         """``GET /pos``."""
         async with self._request("GET", "/pos", {}) as response:
             body = await _read(response, MAX_POSITIONS)
-        try:
-            return {str(name): parse_position(value) for name, value in dict(jsontext.loads(body)).items()}
-        except (ValueError, TypeError, LTXError) as error:
-            raise BackupError(f"the answer is no map of positions: {error}") from None
+        return parse_positions(body)
 
     async def write(self, name: str, ltx: AsyncIterator[bytes]) -> int:
         """``POST /db/tx``."""
@@ -157,6 +154,14 @@ async def _read(response: httpx.Response, limit: int, *, cut: bool = False) -> b
                 break
             raise BackupError(f"the answer has more than {limit} bytes")
     return bytes(data[:limit])
+
+
+def parse_positions(body: bytes) -> dict[str, Pos]:
+    """The answer to ``GET /pos``. Raises BackupError."""
+    try:
+        return {str(name): parse_position(value) for name, value in dict(jsontext.loads(body)).items()}
+    except (ValueError, TypeError, LTXError) as error:
+        raise BackupError(f"the answer is no map of positions: {error}", "is it a server of that protocol?") from None
 
 
 def parse_position(value: Any) -> Pos:

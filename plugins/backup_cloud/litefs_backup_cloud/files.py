@@ -22,7 +22,7 @@ from litefs.backup.folding import fold
 from litefs.errors import BadName, LTXError
 from litefs.ltx import Header, Pos, filename, parse_filename
 from litefs.replication.incoming import verifier
-from litefs.replication.pipes import FromThread, ToThread
+from litefs.replication.pipes import FromThread, Output, ToThread
 from litefs.store.names import check_name
 from litefs.store.syncing import sync_directory, sync_file
 
@@ -83,7 +83,7 @@ class FileClient:
             raise DatabaseRefused(f'database not found: "{name}"')
         pipe = FromThread(partial(_fold, directory, files), limit=LIMIT)
         try:
-            yield _pieces(pipe)
+            yield pipe
         finally:
             await pipe.aclose()
 
@@ -154,14 +154,4 @@ def _sweep(directory: Path) -> None:
 
 def _fold(directory: Path, files: Sequence[Path], write: Callable[[bytes | memoryview], None]) -> None:
     with _blamed(directory):
-        fold(files, _Output(write), compress=True)
-
-
-class _Output:
-    def __init__(self, write: Callable[[bytes | memoryview], None]) -> None:
-        self.write = write
-
-
-async def _pieces(pipe: FromThread) -> AsyncIterator[bytes]:
-    while piece := await pipe.get():
-        yield piece
+        fold(files, Output(write), compress=True)

@@ -54,7 +54,10 @@ def names_a_server(url: str, environment: Mapping[str, str]) -> bool:
 
 def _check_token(token: str) -> None:
     if not token.isascii() or not token.isprintable():
-        raise ConfigError("the token of the backup service holds characters that no header can carry")
+        raise ConfigError(
+            "the token of the backup service holds characters that no header can carry",
+            "see backup.auth-token, backup.auth-token-file and LITEFS_CLOUD_TOKEN",
+        )
 
 
 def _base(url: str) -> str:

@@ -16,7 +16,7 @@ from litefs import jsontext, ltx
 from litefs.backup import BackupError, DatabaseRefused
 from litefs.errors import LTXError
 from litefs.ltx import Pos, parse_txid
-from litefs_backup_cloud.client import MAX_ERROR, MAX_POSITIONS, TIMEOUT, hint, is_loopback, parse_position, words
+from litefs_backup_cloud.client import MAX_ERROR, MAX_POSITIONS, TIMEOUT, hint, is_loopback, parse_positions, words
 from litefs_backup_cloud.settings import CloudSettings, cloud_settings
 
 if TYPE_CHECKING:
@@ -112,11 +112,7 @@ class CloudSource:
 
     def _positions(self) -> dict[str, Pos]:
         with self._asked("/pos", {}) as response:
-            body = _read(response, MAX_POSITIONS)
-        try:
-            return {str(name): parse_position(value) for name, value in dict(jsontext.loads(body)).items()}
-        except (ValueError, TypeError, LTXError) as error:
-            raise BackupError(f"the answer is no map of positions: {error}") from None
+            return parse_positions(_read(response, MAX_POSITIONS))
 
     def _position(self, name: str) -> Pos:
         found = self._positions().get(name)

@@ -14,7 +14,7 @@ from litefs.backup import BackupError, DatabaseRefused, Verification
 from litefs.errors import LTXError
 from litefs.ltx import Pos
 from litefs.replication.incoming import verifier
-from litefs.replication.pipes import FromThread, ToThread
+from litefs.replication.pipes import FromThread, Output, ToThread
 from litefs_backup_store.caretaker import Caretaker
 from litefs_backup_store.levels import Levels
 from litefs_backup_store.objects import Damaged, ObjectMissing
@@ -121,22 +121,12 @@ async def restored(
 
     def produce(write: Callable[[bytes | memoryview], None]) -> None:
         try:
-            vault.restore(name, _Output(write), txid=txid, timestamp=timestamp)
+            vault.restore(name, Output(write), txid=txid, timestamp=timestamp)
         except (Damaged, ObjectMissing) as error:
             raise DatabaseRefused(error.message, error.hint) from error
 
     pipe = FromThread(produce, limit=LIMIT)
     try:
-        yield _pieces(pipe)
+        yield pipe
     finally:
         await pipe.aclose()
-
-
-class _Output:
-    def __init__(self, write: Callable[[bytes | memoryview], None]) -> None:
-        self.write = write
-
-
-async def _pieces(pipe: FromThread) -> AsyncIterator[bytes]:
-    while piece := await pipe.get():
-        yield piece

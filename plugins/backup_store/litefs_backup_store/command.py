@@ -147,10 +147,10 @@ def restore(config: str, db: str, time: str, txid: str, to: str, url: str) -> No
     In a cluster readers stay, and what was there before can be restored like any other state.
     """
     if time and txid:
-        raise ConfigError("give either -time or -txid")
+        raise ConfigError("give either -time or -txid", "both name a state")
     at = {"timestamp": _milliseconds(time) if time else 0, "txid": _txid(txid) if txid else 0}
     if to and url:
-        raise ConfigError("give either -to or -url")
+        raise ConfigError("give either -to or -url", "a file, or a cluster")
     with _source(config) as source:
         if not db and not to:
             raise ConfigError("-db is required", "or -to DIRECTORY for all databases")

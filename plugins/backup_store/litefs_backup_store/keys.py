@@ -50,7 +50,7 @@ def find_keys(section: Mapping[str, Any], environment: Mapping[str, str], where:
     """
     given, path = str(section.get("encryption-key", "")), str(section.get("encryption-key-file", ""))
     if given and path:
-        raise ConfigError(f"{where}: give either encryption-key or encryption-key-file")
+        raise ConfigError(f"{where}: give either encryption-key or encryption-key-file", "remove one of them")
     if given:
         return parse_keys(given, f"{where}.encryption-key")
     if path:

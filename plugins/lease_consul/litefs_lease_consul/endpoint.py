@@ -132,5 +132,5 @@ def _flag(environment: Mapping[str, str], name: str, default: bool) -> bool:
     if text in ("0", "f", "false"):
         return False
     if text:
-        raise ConfigError(f"environment variable {name} is neither true nor false")
+        raise ConfigError(f"environment variable {name} is neither true nor false", "set it to one of these")
     return default

@@ -160,7 +160,9 @@ def key(name: str) -> bytes:
 def check(names: Sequence[str]) -> None:
     """Whether these can be the databases that count.  Raises ConfigError."""
     if len(names) > MOST:
-        raise ConfigError(f"proxy.db: {len(names)} databases, at most {MOST} fit into a cookie")
+        raise ConfigError(
+            f"proxy.db: {len(names)} databases, at most {MOST} fit into a cookie", "name those that matter"
+        )
     for at, name in enumerate(names):
         for other in names[:at]:
             if key(name) == key(other):
