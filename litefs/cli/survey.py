@@ -125,7 +125,7 @@ def _others(node: NodeStatus) -> Iterator[tuple[str, NodeStatus]]:
         known = NodeStatus(
             str(item.get("advertiseURL", "")).rstrip("/"),
             hostname=str(item.get("hostname", "")),
-            id=str(item.get("id", "")),
+            id=_id(item.get("id")),
             candidate=candidate if isinstance(candidate, bool) else None,
         )
         if known.url or known.id:
@@ -171,6 +171,11 @@ def _of_info(url: str, answer: Json) -> NodeStatus:
         cluster_id=str(answer.get("clusterID", "")),
         answer=answer,
     )
+
+
+def _id(value: object) -> str:
+    """A node's id; empty where those who tell of it do not know it either, which is a zero."""
+    return value if isinstance(value, str) and value.strip("0") else ""
 
 
 def _list(value: object) -> list[Json]:

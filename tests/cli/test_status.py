@@ -136,6 +136,18 @@ def test_nodes_of_litefs(make: MakeNode, capsys: pytest.CaptureFixture[str]) -> 
     assert capsys.readouterr().out.splitlines()[4].split() == [stranger.id, "replica", "-", "-", "-", stranger.id, "-"]
 
 
+def test_nodes_whose_id_nobody_knows_are_all_shown(make: MakeNode, capsys: pytest.CaptureFixture[str]) -> None:
+    """As those of LiteFS that were primary once: the lease has told of them, and the lease has no ids."""
+    own, one, other = make("own", "primary"), make("one"), make("other")
+    own.status["members"] = [{**node.as_member(), "id": "0" * 16} for node in (one, other)]  # type: ignore[index]
+    for node in (one, other):
+        node.status = None
+        node.info = {"isPrimary": False, "candidate": True, "path": "/x", "primary": {"hostname": "own"}}
+    assert cli.main(["status", "-url", own.url]) == 0
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()[4:6]]
+    assert [(line[0], line[1], line[5]) for line in lines] == [("one", "replica", "-"), ("other", "replica", "-")]
+
+
 def test_a_static_replica_has_the_address_of_its_primary(make: MakeNode, capsys: pytest.CaptureFixture[str]) -> None:
     a, b = make("a", "primary"), make("b")
     b.status |= {"advertiseURL": a.url, "primary": {"hostname": "a", "advertiseURL": a.url}, "members": []}  # type: ignore[operator]

@@ -57,7 +57,8 @@ def make(entries: Iterable[Entry], *, pos: Pos | None = None, txid: int = 0, tim
             raise NoSuchState(f"the files that are kept do not lead to position {pos}")
         return Plan(way(ways, pos))
     if not ways:
-        raise NoSuchState("nothing is kept of that time" if timestamp else "nothing is kept of that transaction")
+        what = "time" if timestamp else "transaction"
+        raise NoSuchState(f"nothing is kept of that {what}", "litefs backup list -db NAME shows how far back it goes")
     return Plan(way(ways, max(ways)))
 
 
