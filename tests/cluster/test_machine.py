@@ -280,7 +280,8 @@ def test_a_node_without_a_cluster_id_may_only_join(cluster: Cluster, caplog: pyt
     run(main)
     assert (
         '0000000000000001: cannot become primary, local node has no cluster ID and "fake" lease already initialized '
-        "with cluster ID LFSC0000000000000001"
+        "with cluster ID LFSC0000000000000001; if its databases are of that cluster, stop it and run: litefs cluster "
+        "adopt LFSC0000000000000001"
     ) in messages(caplog)
 
 
