@@ -5,9 +5,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from litefs.mount.kernel import mounted_type
 from tests.support.nodes import COMMAND, Node
+
+# A busy machine makes examples slow, which says nothing about what is tested.
+settings.register_profile("litefs", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("litefs")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
