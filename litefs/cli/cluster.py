@@ -46,7 +46,7 @@ def reset(config: str, data_dir: str, yes: bool) -> None:
             click.echo(f"{path} belongs to no cluster: nothing to forget")
             return
         _say(
-            f"{path} belongs to cluster {old} and holds {_databases(path)} databases. They stay as they are until the "
+            f"{path} belongs to cluster {old} and holds {_databases(path)}. They stay as they are until the "
             "node joins a cluster, as a replica: then each is replaced by that cluster's database of the same name, "
             "and what the cluster has not is kept as a branch (litefs branches list). Where no cluster has been "
             "founded on its lease yet, the node may found one with them.",
@@ -71,7 +71,7 @@ def adopt(config: str, data_dir: str, yes: bool, cluster_id: str) -> None:
             click.echo(f"{path} belongs to {cluster_id} already")
             return
         _say(
-            f"{path} belongs to {f'cluster {old}' if old else 'no cluster'} and holds {_databases(path)} databases. It "
+            f"{path} belongs to {f'cluster {old}' if old else 'no cluster'} and holds {_databases(path)}. It "
             f"will count as a member of {cluster_id} and may become its primary: then its databases, whatever is in "
             "them, replace those of the other nodes, which keep theirs as branches. Go on only if they are of that "
             "cluster.",
@@ -87,9 +87,10 @@ def _say(*paragraphs: str) -> None:
         click.echo(textwrap.fill(paragraph, 100, break_long_words=False, break_on_hyphens=False))
 
 
-def _databases(path: Path) -> int:
+def _databases(path: Path) -> str:
     directory = path / "dbs"
-    return sum(entry.is_dir() for entry in directory.iterdir()) if directory.is_dir() else 0
+    count = sum(entry.is_dir() for entry in directory.iterdir()) if directory.is_dir() else 0
+    return f"{count} database{'' if count == 1 else 's'}"
 
 
 def _confirm(yes: bool) -> None:

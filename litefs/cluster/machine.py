@@ -101,7 +101,6 @@ class RoleMachine:
         self._terms = terms
         self._reconnect_delay = reconnect_delay
         self._demote_delay = demote_delay
-        self._clock = clock
         self._node = f"{store.node_id:016X}"
         self._election = Election(
             store, peers, members, terms, reconnect_delay=reconnect_delay, clock=clock, node=self._node

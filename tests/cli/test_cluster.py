@@ -30,7 +30,7 @@ def test_reset_and_adopt(data: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert capsys.readouterr().out == f"{ID}\n"
     assert cluster(data, "reset", "-yes") == 0
     out = capsys.readouterr().out
-    assert "1 databases" in out
+    assert "1 database." in out
     assert f"litefs cluster adopt {ID}" in out
     assert not (data / "clusterid").exists()
     assert cluster(data, "reset", "-yes") == 0
