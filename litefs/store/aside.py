@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -19,16 +20,26 @@ log = logging.getLogger(__name__)
 
 
 def keep_torn(db: Database, item: Range, why: str) -> None:
-    """Put an LTX file aside that is not whole; where the disk has no room for that it is deleted."""
-    path = db.ltx_dir.file(*item)
+    """Put the newest LTX file aside, which is not whole; where the disk has no room for that it is deleted."""
+    kept = keep_files(db, [item], why)
+    log.warning("%s: newest LTX file is not whole: %s; %s", db.name, why, kept)
+
+
+def keep_files(db: Database, items: Sequence[Range], why: str) -> str:
+    """Put LTX files aside that nothing depends on, in order; what became of them, for the log."""
+    paths = [db.ltx_dir.file(*item) for item in items]
     try:
         branch = branches.begin(db.store.data_dir, _description(db, Reason.TORN, why))
-        os.replace(path, branch.path / path.name)
-        kept = f"kept as branch {branches.publish(branch, *item).name}"
-    except OSError as error:  # a full disk, which is what tears files; nothing depends on this one
-        path.unlink(missing_ok=True)
-        kept = f"cannot be kept: {error.strerror}"
-    log.warning("%s: newest LTX file is not whole: %s; %s", db.name, why, kept)
+        for path in reversed(paths):
+            os.replace(path, branch.path / path.name)
+        return f"kept as branch {branches.publish(branch, items[0][0], items[-1][1]).name}"
+    except OSError as error:  # a full disk, which is what tears files
+        for path in paths:
+            path.unlink(missing_ok=True)
+        return f"cannot be kept: {error.strerror}"
+    finally:
+        for item in reversed(items):
+            db.ltx_dir.forget(item)
 
 
 def keep_damaged(db: Database, state: State) -> None:

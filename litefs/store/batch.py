@@ -107,6 +107,8 @@ async def apply(db: Database, items: Sequence[Small]) -> int:
         _write_files(plan)
     else:
         await trio.to_thread.run_sync(_write_files, plan)
+    if not db.state.is_wal:
+        await _write_ahead(plan)
     try:
         await _apply_pages(plan)
     except DatabaseBusy:
@@ -116,6 +118,15 @@ async def apply(db: Database, items: Sequence[Small]) -> int:
         db.unfinished = partial(_apply_pages, plan)
         raise
     return len(plan.items)
+
+
+async def _write_ahead(plan: _Plan) -> None:
+    try:
+        paths = [plan.db.ltx_dir.file(item.header.min_txid, item.header.max_txid) for item in plan.items]
+        await plan.db.disk.write_ahead(paths, plan.state.pos.txid)
+    except BaseException:
+        _remove_files(plan)
+        raise
 
 
 async def _apply_pages(plan: _Plan) -> None:
@@ -158,6 +169,7 @@ def _write_files(plan: _Plan) -> None:
 
 
 def _remove_files(plan: _Plan, count: int | None = None) -> None:
+    plan.db.disk.retracted(plan.db.pos.txid + 1)
     for item in plan.items[:count]:
         plan.db.ltx_dir.file(item.header.min_txid, item.header.max_txid).unlink(missing_ok=True)
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import trio
@@ -71,6 +73,22 @@ class Disk:
                 await trio.to_thread.run_sync(sync_files, db.ltx_dir.path, paths)
                 self.durable = max(self.durable, min(txid, db.pos.txid))
             db.publisher.made_durable(txid)
+
+    async def write_ahead(self, paths: Sequence[Path], txid: int) -> None:
+        """Make LTX files durable whose pages are about to be written over those of the database file.
+
+        No log has them: what power failure leaves of the database file is whole only with these files.
+
+        Args:
+            paths: the files, which have their names and lead on from the position.
+            txid: of the last one. When nothing is written after all, see `retracted`.
+
+        Raises:
+            OSError: the disk failed.
+        """
+        await self.flush()
+        await trio.to_thread.run_sync(sync_files, self._db.ltx_dir.path, paths)
+        self.durable = max(self.durable, txid)
 
     def retracted(self, txid: int) -> None:
         """The newest LTX file is gone, and its number will be used again."""

@@ -106,13 +106,16 @@ async def _apply(db: Database, incoming: Incoming, arriving: ExitStack) -> Pos:
     """
     check(db, incoming)
     head = incoming.header
-    if head.is_snapshot:
+    ahead = head.is_snapshot or _writes_in_place(head, db.state)
+    if ahead:
         await trio.to_thread.run_sync(sync_file, incoming.path)
     keeping = Keeping(db, incoming) if head.is_snapshot else None
     writing = db.writer is not None or db.sending is not None
     quick = not (incoming.local or head.is_snapshot or db.publisher.in_doubt or writing)
     if quick:
         place(db, incoming)  # nobody else can move the position of a replica: no need to ask under the lock
+        if ahead:
+            await _write_ahead(db, incoming)
 
     async def ask(index_header: bytes) -> str:
         doubt.settle(db, index_header)
@@ -120,7 +123,9 @@ async def _apply(db: Database, incoming: Incoming, arriving: ExitStack) -> Pos:
             await db.store.gate.passing()
         arriving.enter_context(db.arriving.shut())
         await _place_under_lock(db, incoming, keeping)
-        if incoming.local:
+        if ahead:
+            await _write_ahead(db, incoming)
+        elif incoming.local:
             await make_name_durable(db, incoming)
         return str(incoming.path)
 
@@ -181,10 +186,23 @@ async def _place_under_lock(db: Database, incoming: Incoming, keeping: Keeping |
     keeping.done()
 
 
+def _writes_in_place(head: Header, state: State) -> bool:
+    """Whether the pages go over those of the database file, or the file goes, with no log that has them."""
+    return not state.is_wal or head.page_size != state.page_size or head.commit == 0
+
+
 async def make_name_durable(db: Database, incoming: Incoming) -> None:
     """What a local transaction is published and answered on. Its content is durable already."""
     try:
         await trio.to_thread.run_sync(sync_directory, db.ltx_dir.path)
+    except BaseException:
+        unplace(db, incoming)
+        raise
+
+
+async def _write_ahead(db: Database, incoming: Incoming) -> None:
+    try:
+        await db.disk.write_ahead([incoming.path], incoming.header.max_txid)
     except BaseException:
         unplace(db, incoming)
         raise
@@ -268,6 +286,7 @@ def move(db: Database, incoming: Incoming) -> None:
 def unplace(db: Database, incoming: Incoming) -> None:
     """Nothing was written after all."""
     if incoming.temporary is not None:
+        db.disk.retracted(db.pos.txid + 1)
         os.replace(incoming.path, incoming.temporary)
         incoming.path, incoming.temporary = incoming.temporary, None
 

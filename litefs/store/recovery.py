@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 from litefs import ltx
 from litefs.errors import LTXError
 from litefs.ltx import Pos
-from litefs.store import aside, hotjournal, nodeids, pagetable, transaction, walplace
+from litefs.store import aside, hotjournal, nodeids, pagetable, torn, transaction, walplace
 from litefs.store.image import Image, WALTransaction
 from litefs.store.pagetable import PageTable, Stamp
 from litefs.store.publisher import State
@@ -30,10 +30,9 @@ from litefs.store.way import Way
 
 if TYPE_CHECKING:
     from litefs.store.database import Database
+    from litefs.store.ltxdir import Range
 
 log = logging.getLogger(__name__)
-
-VERIFY_LIMIT = 16 << 20  # bytes: larger LTX files are written under a temporary name and synced, so never torn
 
 CHANGE_COUNTER = slice(24, 28)  # of page 1
 
@@ -84,10 +83,13 @@ class _Recovery:
             if self._state.pos.txid and self._state.commit == 0:
                 self._remove_database()
             elif image.page_size or self._state.pos.txid:
-                known = self._load_table() or self._regenerate(image) or self._rebuild_table(image)
+                known = self._load_table() or self._regenerate(image)
+                rebuilt = not known and (self._rebuild_table(image) or self._go_back(image))
                 if journal.committed:
                     self._capture_journaled(image)
-                self._reconcile(image, known)
+                self._reconcile(image, known or rebuilt)
+                if not known:
+                    torn.drop(self._db)
         self._delete("journal")
         self._save()
         return self._state, self._table, self._stamp
@@ -123,15 +125,12 @@ class _Recovery:
         while newest := self._ltx.newest():
             path = self._ltx.file(*newest)
             try:
-                with open(path, "rb") as file:
-                    check = ltx.verify if os.fstat(file.fileno()).st_size <= VERIFY_LIMIT else ltx.read_info
-                    head, trailer = check(file, path.name)
+                head, trailer = torn.check(path)
                 if (head.min_txid, head.max_txid) != newest:
                     raise LTXError(f"{path.name}: holds transactions {head.min_txid} to {head.max_txid}")
             except LTXError as error:
                 # A kill in the middle of writing it does that; the transaction is in the WAL, or in the database.
                 aside.keep_torn(self._db, newest, str(error))
-                self._ltx.forget(newest)
             else:
                 pos = Pos(head.max_txid, trailer.post_apply)
                 self._state = State(pos, head.page_size, head.commit, head.timestamp)
@@ -186,9 +185,28 @@ class _Recovery:
         log.warning(
             "%s: LTX files after %s are not whole, making them again from the WAL", self._db.name, way.state.pos
         )
-        for item in reversed(self._ltx.ranges()):
-            if item[1] > way.state.pos.txid:
-                self._ltx.forget(item)  # another file will have its name
+        for item in reversed(self._after(way)):
+            self._ltx.forget(item)  # another file will have its name
+        self._take(way)
+        self._state = way.state
+        return True
+
+    def _after(self, way: Way) -> list[Range]:
+        return [item for item in self._ltx.ranges() if item[1] > way.state.pos.txid]
+
+    def _go_back(self, image: Image) -> bool:
+        """To where LTX files begin that a primary has sent and that are not all whole: it sends them once more."""
+        way = self._walk()
+        if not way.is_right or not 0 < way.state.pos.txid < self._state.pos.txid:
+            return False
+        after = self._after(way)
+        if way.state.page_size != image.page_size or not torn.are_received(self._db, after):
+            return False
+        kept = aside.keep_files(self._db, after, f"files after {way.state.pos} are not whole")
+        log.warning(
+            "%s: LTX files after %s are not whole, its primary has them: going back; %s",
+            self._db.name, way.state.pos, kept,
+        )  # fmt: skip
         self._take(way)
         self._state = way.state
         return True
@@ -359,7 +377,7 @@ class _Recovery:
         image.fold(image.committed_pages)
         image.transactions.clear()
         if self._state.pos.txid:
-            if not image.is_sound():
+            if not image.file_pages or not image.is_sound():
                 self._set_database_aside(image)
                 return
             log.error(

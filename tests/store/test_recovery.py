@@ -267,6 +267,40 @@ def test_files_before_the_newest_are_torn(case: Case, torn: list[int], folded: b
     case.check(case.history.pos, case.history.image)
 
 
+@pytest.mark.parametrize("file", ["its own", "empty", "gone"])
+def test_power_loss_takes_a_file_that_a_primary_has_sent(case: Case, file: str) -> None:
+    """Where the database can be had at the position before, the rest is fetched again."""
+    on_disk(case)
+    images = case.history.images
+    (case.files / "ltx" / ltx.filename(2, 2)).write_bytes(b"")
+    case.history.place({"its own": images[1], "empty": b"", "gone": None}[file])
+    with open(case.files / "ltx" / ltx.filename(1, 1), "rb") as first:
+        pos = Pos(1, ltx.read_info(first)[1].post_apply)
+    case.check(pos, images[1])
+    (branch,) = case.aside()
+    assert branch.reason == "torn"
+    assert [low for low, _ in branch.ranges()] == [2, 3, 4, 5]
+
+
+def test_a_torn_file_before_what_a_saved_database_needs(case: Case) -> None:
+    """The database is right: what was before the torn file leads nowhere any more, and is put aside with it."""
+    on_disk(case)
+    (case.files / "ltx" / ltx.filename(2, 2)).write_bytes(b"")
+    state = case.recover()
+    assert (state.pos, (case.files / "database").read_bytes()) == (case.history.pos, case.history.image)
+    assert sorted(path.name for path in (case.files / "ltx").iterdir()) == [ltx.filename(n, n) for n in (3, 4, 5)]
+
+
+def test_an_empty_database_file_is_not_taken_for_a_position(case: Case) -> None:
+    """Nothing is left of what was: so nothing is claimed."""
+    on_disk(case)
+    for txid in (1, 2):
+        (case.files / "ltx" / ltx.filename(txid, txid)).unlink()
+    case.history.place(b"")
+    assert case.recover().pos == Pos(0, 0)
+    assert [branch.reason for branch in case.aside()] == ["damaged"]
+
+
 def test_database_file_is_ahead_of_the_newest_file(case: Case) -> None:
     """Checkpointed transactions whose LTX files were lost are made again one by one, not as one."""
     scratch = in_wal(case)

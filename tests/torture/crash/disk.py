@@ -35,12 +35,14 @@ class Fate:
         point: index of the first change that never happened.
         kept: share of unsynced pieces that reach the disk: 0 to 1.
         seed: of everything random in it.
+        killed: which of recovery's changes to the directory never happened, because it was killed; 0: it was not.
     """
 
     rules: str
     point: int
     kept: float
     seed: int
+    killed: int = 0
 
 
 class Disk:

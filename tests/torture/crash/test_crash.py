@@ -13,7 +13,7 @@ import shutil
 import signal
 import sys
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -40,14 +40,21 @@ def states(request: pytest.FixtureRequest) -> int:
     return int(request.config.getoption("--crash-states"))
 
 
-def record(make_node: MakeNode, folder: Path, rounds: int) -> Recording:
-    """Have a node and its application run once, and read what they did to the data directory."""
+def record(make_node: MakeNode, folder: Path, rounds: int, *, replica: bool = False) -> Recording:
+    """Have a node and its application run once, and read what they did to the data directory.
+
+    Args:
+        replica: the node is one, and its application writes at the primary.
+    """
     trace, marks, place = folder / "trace", folder / "marks", folder / "place"
     if not place.exists():
         strace = find_program("strace", "strace", "STRACE_BIN", "scripts/test")
-        node = make_node(settings={"data": {"retention": "1s", "retention-monitor-interval": "300ms"}})
+        settings = {"data": {"retention": "1s", "retention-monitor-interval": "300ms"}}
+        primary = make_node("primary", settings=settings).start() if replica else None
+        node = make_node(settings=settings, primary=primary)
+        writer = primary or node
         tree = yaml.safe_load(node.configuration.read_text())
-        tree["exec"] = f"{sys.executable} {APPLICATION} {node.mount} {marks} {node.url} {rounds}"
+        tree["exec"] = f"{sys.executable} {APPLICATION} {writer.mount} {marks} {writer.url} {rounds}"
         node.configuration.write_text(yaml.safe_dump(tree))
         node.spawn(prefix=recording.prefix(strace, trace))
         assert node.process is not None
@@ -69,28 +76,41 @@ def descendants(pid: int) -> list[int]:
     return [*children, *(found for child in children for found in descendants(child))]
 
 
-def fates(points: int, count: int, seed: int) -> list[Fate]:
-    """Random moments, with nothing, everything, and anything in between of what was not synced."""
+def fates(points: int, count: int, seed: int) -> Iterator[Fate]:
+    """Moments in random order, each before any is tried again; of what was not synced nothing, everything, or a part.
+
+    Every third recovery is killed in its middle and begins again.
+    """
     chance = random.Random(seed)
-    return [
-        Fate(
+    moments: list[int] = []
+    for _ in range(count):
+        moments = moments or chance.sample(range(points), points)
+        yield Fate(
             chance.choice([ORDERED, LOOSE]),
-            chance.randrange(points),
+            moments.pop(),
             chance.choice([0.0, 1.0, 0.5, chance.random()]),
             chance.getrandbits(32),
+            chance.choice([0, 0, chance.randrange(1, 40)]),
         )
-        for _ in range(count)
-    ]
 
 
+@pytest.mark.parametrize("role", ["primary", "replica"])
 def test_every_crash_leaves_what_was_promised(
-    make_node: MakeNode, tmp_path: Path, states: int, capsys: pytest.CaptureFixture[str], request: pytest.FixtureRequest
+    make_node: MakeNode,
+    tmp_path: Path,
+    states: int,
+    capsys: pytest.CaptureFixture[str],
+    request: pytest.FixtureRequest,
+    role: str,
 ) -> None:
     kept = request.config.getoption("--crash-recording")
-    folder = Path(kept) if kept else tmp_path
-    folder.mkdir(exist_ok=True)
-    found = record(make_node, folder, rounds=4 if states < 1000 else 8)
-    disk, marks = Disk(found), Marks(found)
+    folder = Path(kept, role) if kept else tmp_path
+    folder.mkdir(exist_ok=True, parents=True)
+    replica = role == "replica"
+    if states < 1000 and replica:
+        states //= 4
+    found = record(make_node, folder, rounds=8 if states >= 1000 else 1 if replica else 4, replica=replica)
+    disk, marks = Disk(found), Marks(found, replica=replica)
     seed = 1 if states < 1000 else int.from_bytes(os.urandom(4))
     failures: Counter[str] = Counter()
     with closing(Judge()) as judge:
@@ -101,7 +121,7 @@ def test_every_crash_leaves_what_was_promised(
             place = tmp_path / "crashed"
             disk.crash(fate, place)
             try:
-                judge.judge(place, marks.at(fate.point))
+                judge.judge(place, marks.at(fate.point), killed=fate.killed)
             except Exception as error:
                 text = str(error).splitlines()[0] if isinstance(error, AssertionError) else repr(error)
                 failures[f"{fate.rules}: {text}"] += 1
@@ -109,5 +129,6 @@ def test_every_crash_leaves_what_was_promised(
                     print(f"\n{fate}: {text}", flush=True)
             shutil.rmtree(place)
     with capsys.disabled():
-        print(f"\n{len(found.changes)} changes, {states} crashes, seed {seed}: {sum(failures.values())} failures")
+        count = sum(failures.values())
+        print(f"\n{role}: {len(found.changes)} changes, {states} crashes, seed {seed}: {count} failures")
     assert not failures, failures.most_common(SHOWN)

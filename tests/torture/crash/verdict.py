@@ -8,10 +8,11 @@ from __future__ import annotations
 import logging
 import os
 import sqlite3
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -27,6 +28,8 @@ from tests.torture.workload import History
 from .application import BY_NAME, PAIR, Kind
 from .recording import Recording
 
+CHANGES = ("replace", "rename", "unlink", "link", "mkdir", "rmdir", "write", "pwrite", "ftruncate", "truncate", "fsync")
+
 
 @dataclass
 class Expected:
@@ -35,14 +38,20 @@ class Expected:
     done: int = 0  # number of the newest acknowledged transaction
     begun: int = 0  # of the newest that may be there
     gone: bool = False  # it was being deleted, or is
+    promised: bool = True  # that anything is there
     published: dict[int, int] = field(default_factory=dict)  # TXID -> checksum that others have seen
 
 
 class Marks:
-    """What is known at each point of a recording."""
+    """What is known at each point of a recording.
 
-    def __init__(self, recording: Recording) -> None:
+    Args:
+        replica: the recording is a replica's: it may have all that was begun elsewhere, and need not have any of it.
+    """
+
+    def __init__(self, recording: Recording, *, replica: bool = False) -> None:
         self._marks = [(index, text.split()) for index, text in recording.marks()]
+        self._replica = replica
 
     def at(self, point: int) -> dict[str, Expected]:
         """Database -> what is expected of it when power fails at this point."""
@@ -52,7 +61,10 @@ class Marks:
                 break
             what, name, *rest = words
             expected = found.setdefault(name, Expected())
-            if what == "published":
+            if self._replica:
+                expected.promised = False
+                expected.begun = max(expected.begun, int(rest[0]) if what == "begin" else 0)
+            elif what == "published":
                 expected.published[int(rest[0], 16)] = int(rest[1], 16)
             elif what == "gone":
                 expected.gone = True
@@ -75,24 +87,30 @@ class Judge:
         for history in self._histories.values():
             history.close()
 
-    def judge(self, data: Path, expected: dict[str, Expected]) -> None:
+    def judge(self, data: Path, expected: dict[str, Expected], *, killed: int = 0) -> None:
         """Recover a directory and check it.
+
+        Args:
+            killed: which of recovery's changes is the first that does not happen, before it begins again; 0: none.
 
         Raises:
             AssertionError: it is not what was promised.
         """
+        promised = all(each.promised for each in expected.values())
         with quickly():
-            store = Store(data, data / "nowhere", node_id=1)
-            positions = {name: _recover(store, name) for name in store.names()}
-            for path, _ in leftovers(store.super_dir, before_start=True):
-                path.unlink()
-        assert store.cluster_id or not expected, "the node has forgotten which cluster it belongs to"
+            if killed:
+                with suppress(Killed), dying(killed):
+                    _recover_all(data)
+            cluster_id, positions = _recover_all(data)
+            again = _recover_all(data)
+        assert again == (cluster_id, positions), f"a second start finds {again[1]} instead of {positions}"
+        assert cluster_id or not expected or not promised, "the node has forgotten which cluster it belongs to"
         branches = sorted(str(path.relative_to(data)) for path in (data / "branches").glob("*/*"))
         numbers = {}
         for name in sorted(set(expected) | set(positions)):
             kind = BY_NAME[name]
             numbers[name] = self._check(kind, data / "dbs" / name, positions.get(name), expected.get(name, Expected()))
-        if all(name in numbers for name in PAIR):
+        if promised and all(name in numbers for name in PAIR):
             assert numbers[PAIR[0]] == numbers[PAIR[1]], f"half of a transaction over two databases: {numbers}"
         torn = [branch for branch in branches if not _is_torn(data / branch)]
         assert not torn, f"set aside: {torn}"
@@ -108,7 +126,7 @@ class Judge:
                         n = self._histories[kind.name].check(connection)
                     except AssertionError as error:
                         raise AssertionError(f"{kind.name}: {error}") from None
-        if kind.lose is not None or not expected.done:
+        if expected.promised and (kind.lose is not None or not expected.done):
             least = expected.done - (kind.lose or 0)
             assert n >= least, f"{kind.name}: acknowledged up to {expected.done}, found {n}"
         if not expected.gone:
@@ -136,8 +154,38 @@ def _is_torn(branch: Path) -> bool:
     return '"torn"' in (branch / "branch.json").read_text()
 
 
-def _recover(store: Store, name: str) -> Pos:
-    return recover(Database(store, name))[0].pos
+def _recover_all(data: Path) -> tuple[str, dict[str, Pos]]:
+    """Start the store; the cluster's id and all positions."""
+    store = Store(data, data / "nowhere", node_id=1)
+    positions = {name: recover(Database(store, name))[0].pos for name in store.names()}
+    for path, _ in leftovers(store.super_dir, before_start=True):
+        path.unlink()
+    return store.cluster_id, positions
+
+
+class Killed(BaseException):
+    """The process is dead: whatever it still tries to do does not happen."""
+
+
+@contextmanager
+def dying(change: int) -> Iterator[None]:
+    """The process is killed just before a change to the disk, counted from 1."""
+    done = 0
+
+    def wrapped(function: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*args: Any, **options: Any) -> Any:
+            nonlocal done
+            done += 1
+            if done >= change:
+                raise Killed
+            return function(*args, **options)
+
+        return call
+
+    with pytest.MonkeyPatch.context() as patch:
+        for name in CHANGES:
+            patch.setattr(os, name, wrapped(getattr(os, name)))
+        yield
 
 
 def _check_chain(path: Path, pos: Pos, image: bytes) -> None:
