@@ -10,6 +10,7 @@ import trio
 
 from litefs.ltx import Pos
 from litefs.store.database import Database
+from litefs.store.syncing import sync_fd
 
 NOT_PRIMARY = OSError(errno.EACCES, "this node is not the primary")
 DELETED = OSError(errno.EIO, "the file was deleted")
@@ -78,7 +79,7 @@ class FileHandle(Handle):
         return os.pwrite(self.fd, data, offset)
 
     async def fsync(self) -> None:
-        await trio.to_thread.run_sync(os.fdatasync, self.fd)
+        await trio.to_thread.run_sync(sync_fd, self.fd)
 
     async def truncate(self, size: int) -> None:
         os.ftruncate(self.fd, size)
@@ -124,12 +125,16 @@ class DatabaseHandle(FileHandle):
             self._unjournaled = True
             self._db.journal.writers += 1
 
+    async def _sync(self) -> None:
+        with self._db.disk.watching():
+            await super().fsync()
+
     async def fsync(self) -> None:
         journal = self._db.journal
         if self.own or not self.alive:
-            await super().fsync()
+            await self._sync()
         elif not journal.active:
-            await super().fsync()
+            await self._sync()
             if journal.unsettled and not self._copying:
                 await journal.settle()
         else:
@@ -137,7 +142,7 @@ class DatabaseHandle(FileHandle):
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(journal.prepare)
                 try:
-                    await super().fsync()
+                    await self._sync()
                 except OSError as error:  # a nursery would make a group of it
                     failure = error
             if failure is not None:
@@ -203,13 +208,16 @@ class WALHandle(FileHandle):
         self._check_commit()
 
     async def _sync(self) -> None:
+        disk = self._db.disk
+        disk.check()
         if self.alive and not self.own:
             await self._db.wal.settle()
         if self._db.publisher.undurable and self._db.wal.exists:
             self._db.durable_by_fsync = True
-            await self._db.disk.sync_wal()
+            await disk.sync_wal(self.fd if self.alive else -1)
         else:
-            await super().fsync()
+            with disk.watching():
+                await super().fsync()
 
     def _check_commit(self) -> None:
         """Under synchronous=FULL a commit ends with this sync: not if the lease ran out since its last frame.

@@ -120,12 +120,12 @@ class ReplicationClient:
             self._cut(reason)
 
     def _given_up(self) -> frozenset[str]:
-        """Databases that even snapshots could not mend: left out of this connection, so that the others go on."""
+        """Databases that cannot be mended, or whose disk has failed: left out, so that the others go on."""
         names = frozenset(name for name, doubt in self._failures.items() if doubt >= _HOPELESS)
         for name in names:
             self._failures[name] = _HOPELESS - 1  # the next connection tries once more
             log.error('"%s" is not replicated until the next connection: it cannot be mended by a snapshot', name)
-        return names
+        return names | self.store.failed
 
     async def _positions(self, given_up: frozenset[str]) -> dict[str, Pos]:
         positions = await self.store.positions(self._databases or None)

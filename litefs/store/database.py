@@ -147,6 +147,7 @@ class Database:
             raise self.store.refusal(errno.EROFS)
         if self.halt is not None:
             raise OSError(errno.EBUSY, "another node holds the halt lock")
+        self.disk.check()
 
     @property
     def exists(self) -> bool:
@@ -397,6 +398,7 @@ class Database:
             await self._finish()
 
     async def _finish(self) -> None:
+        self.disk.check()
         if self.unfinished is not None:
             await self.unfinished()
             self.unfinished = None

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
+import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,28 +15,72 @@ import trio
 from litefs.ltx import Pos
 from litefs.store import pagetable
 from litefs.store.pagetable import Stamp
-from litefs.store.syncing import sync_file, sync_files
+from litefs.store.syncing import SyncFailed, sync_fd, sync_file, sync_files
 
 if TYPE_CHECKING:
     from litefs.store.database import Database
+
+log = logging.getLogger(__name__)
+
+MARK = "unsynced"  # file in the database's directory: a sync has failed
 
 
 class Disk:
     """Makes one database durable, and knows how far it is.
 
+    A sync that failed is never made good by a later one (`SyncFailed`). After it nothing of this database is made
+    durable, committed or published any more, until recovery has read from the disk itself what is there: a mark tells
+    it to. The mark need not survive a power failure, which takes the kernel's memory with it.
+
     Attributes:
         durable: TXID up to which the LTX files are durable.
+        failed: whether a sync of the database file, the WAL or the LTX files has failed.
     """
 
     def __init__(self, db: Database) -> None:
         self._db = db
         self.durable = 0
+        self.failed = False
         self._flush = trio.Lock()
         self._stamp = Stamp(0, 0, Pos(0, 0))  # what the saved page table is true for
 
     def recovered(self, txid: int, stamp: Stamp) -> None:
         """Recovery found everything durable up to a TXID, and a page table that was saved at `stamp`."""
         self.durable, self._stamp = txid, stamp
+
+    # ---------------------------------------------------------------------------------------------------- failures
+
+    def check(self) -> None:
+        """Whether anything can still be made durable.
+
+        Raises:
+            OSError: EIO when not.
+        """
+        if self.failed:
+            raise OSError(errno.EIO, f"{self._db.name}: its disk has failed before, see the log; start the node again")
+
+    @contextmanager
+    def watching(self) -> Iterator[None]:
+        """A context in which files of the database are synced; a failure is remembered."""
+        try:
+            yield
+        except SyncFailed as error:
+            self._sync_failed(error)
+            raise
+
+    def _sync_failed(self, error: SyncFailed) -> None:
+        if self.failed:
+            return
+        self.failed = True
+        log.error(
+            "%s: the disk has failed to store what was written: %s; commits are refused from now on. Look at the disk, "
+            "then start the node again: it goes on from what the disk really has",
+            self._db.name, error.strerror,
+        )  # fmt: skip
+        try:
+            mark(self._db.path)
+        except OSError as problem:
+            log.warning("%s: cannot leave a mark for the next start: %s", self._db.name, problem)
 
     # ----------------------------------------------------------------------------------------------- transactions
 
@@ -42,35 +89,45 @@ class Disk:
         """Number of LTX files not known to be durable."""
         return self._db.pos.txid - self.durable
 
-    async def sync_wal(self) -> None:
+    async def sync_wal(self, fd: int = -1) -> None:
         """Make the WAL durable, and with it every transaction captured from it so far.
 
+        Args:
+            fd: by which descriptor. Of an error each one is told once, whoever synced by others: so applications sync
+                by their own.
+
         Raises:
-            OSError: the disk failed.
+            OSError: the disk failed, now or before.
         """
+        self.check()
         wal = self._db.wal
         if wal.holed:
             await self.flush()
         txid = self._db.pos.txid
-        fd = os.dup(wal.fd)
+        fd = os.dup(wal.fd if fd < 0 else fd)
         try:
-            await trio.to_thread.run_sync(os.fdatasync, fd)
+            with self.watching():
+                await trio.to_thread.run_sync(sync_fd, fd)
         finally:
             os.close(fd)
+        self.check()  # another one may have been told meanwhile
         self._db.publisher.made_durable(txid)
 
     async def flush(self) -> None:
         """Make every LTX file durable: what they were made from is about to be overwritten.
 
         Raises:
-            OSError: the disk failed.
+            OSError: the disk failed, now or before.
         """
         db = self._db
         async with self._flush:
+            self.check()
             txid = db.pos.txid
             if txid > self.durable:
                 paths = [db.ltx_dir.file(n, n) for n in range(self.durable + 1, txid + 1)]
-                await trio.to_thread.run_sync(sync_files, db.ltx_dir.path, paths)
+                with self.watching():
+                    await trio.to_thread.run_sync(sync_files, db.ltx_dir.path, paths)
+                self.check()
                 self.durable = max(self.durable, min(txid, db.pos.txid))
             db.publisher.made_durable(txid)
 
@@ -87,7 +144,9 @@ class Disk:
             OSError: the disk failed.
         """
         await self.flush()
-        await trio.to_thread.run_sync(sync_files, self._db.ltx_dir.path, paths)
+        with self.watching():
+            await trio.to_thread.run_sync(sync_files, self._db.ltx_dir.path, paths)
+        self.check()
         self.durable = max(self.durable, txid)
 
     def retracted(self, txid: int) -> None:
@@ -116,7 +175,8 @@ class Disk:
         if db.published == self._stamp.pos or not self._settled:
             return
         await self.flush()
-        await self._sync_content()
+        with self.watching():
+            await self._sync_content()
         if not self._settled:
             return  # moved meanwhile: next time
         stamp = Stamp(db.state.page_size, db.state.commit, db.state.pos)
@@ -140,4 +200,9 @@ class Disk:
     @property
     def _settled(self) -> bool:
         db = self._db
-        return db.published == db.pos and not self._flush.locked() and not db.wal.holed
+        return db.published == db.pos and not self._flush.locked() and not db.wal.holed and not self.failed
+
+
+def mark(path: Path) -> None:
+    """Have recovery read the files in a database's directory from the disk. Raises OSError."""
+    os.close(os.open(path / MARK, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))

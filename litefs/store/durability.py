@@ -16,6 +16,7 @@ import trio
 from litefs.errors import DatabaseBusy, LitefsError
 from litefs.live.client import ClientProcess
 from litefs.store import doubt
+from litefs.store.syncing import SyncFailed
 
 if TYPE_CHECKING:
     from litefs.store.database import Database
@@ -129,11 +130,15 @@ class Durability:
                 await self._make_durable(db)
 
     async def _make_durable(self, db: Database) -> None:
+        if db.disk.failed:
+            return  # what waits, waits for the next start
         try:
             if not self._store.watched:
                 self._watch_index(db)
             if db.publisher.undurable:
                 await self._sync(db)
+        except SyncFailed:
+            return
         except OSError as error:
             log.error("%s: cannot make transactions durable, will try again: %s", db.name, error)
             await trio.sleep(1)

@@ -11,6 +11,7 @@ from litefs.errors import FormatError
 from litefs.sqlite import freelist
 from litefs.sqlite.journal import Journal, is_finalised
 from litefs.store import superjournal
+from litefs.store.syncing import sync_fd
 
 if TYPE_CHECKING:
     from litefs.store.database import Database
@@ -69,7 +70,7 @@ def _restore(db: Database, journal: Journal, touched: set[int]) -> None:
             os.pwrite(fd, data, (pgno - 1) * journal.page_size)
             touched.add(pgno)
         os.ftruncate(fd, journal.original_pages * journal.page_size)
-        os.fdatasync(fd)
+        sync_fd(fd)
     finally:
         os.close(fd)
 

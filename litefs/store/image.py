@@ -18,6 +18,7 @@ from litefs.sqlite.wal import FRAME_HEADER_SIZE, WAL_HEADER_SIZE, WalHeader, fra
 from litefs.store.pagetable import PageTable
 from litefs.store.publisher import State
 from litefs.store.sqlitefile import committed_size
+from litefs.store.syncing import sync_fd
 
 log = logging.getLogger(__name__)
 
@@ -334,7 +335,7 @@ class Image:
                 os.pwrite(self.fd, os.pread(self.wal_fd, self.page_size, offset), (pgno - 1) * self.page_size)
         if os.fstat(self.fd).st_size != commit * self.page_size:
             os.ftruncate(self.fd, commit * self.page_size)
-        os.fdatasync(self.fd)
+        sync_fd(self.fd)
 
     def is_sound(self) -> bool:
         """Whether SQLite finds the folded database file intact."""

@@ -295,7 +295,11 @@ class Journal:
         path = db.ltx_dir.temporary()
         if pages.size <= transaction.SMALL:
             size = transaction.write_small(path, head, change)
-            sync_file(path)
+            try:
+                sync_file(path)
+            except BaseException:
+                path.unlink()
+                raise
         else:
             size = transaction.write_large(path, head, change, pages)
         return Prepared(generation, head, change, path, size)

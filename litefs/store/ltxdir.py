@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import itertools
 import os
+from contextlib import suppress
 from pathlib import Path
 
 from litefs.ltx import filename, parse_filename
 from litefs.store.syncing import sync_directory
 
 Range = tuple[int, int]  # min and max TXID of a file
+AHEAD = 1.0  # seconds by which a file may be younger than it can be
 
 
 class LTXDir:
@@ -167,6 +169,21 @@ class LTXDir:
                 break
             found.append((txid, txid))
         return found
+
+    def is_ahead(self, now: float) -> bool:
+        """Whether the oldest files were changed later than `now` (s since the epoch): the clock was wrong."""
+        oldest = [*self._others, *([(self._first, self._first)] if self._first <= self._last else [])]
+        return any(not self._older(item, now + AHEAD) for item in oldest)
+
+    def set_back(self, now: float) -> None:
+        """Have files that were changed later than `now` (s since the epoch) be changed now. Blocking.
+
+        They would be young for as long as the clock was ahead, and everything after them would stay, too.
+        """
+        for item in self.ranges():
+            if not self._older(item, now + AHEAD):
+                with suppress(FileNotFoundError):
+                    os.utime(self.file(*item), (now, now))
 
     def _older(self, item: Range, before: float) -> bool:
         try:

@@ -21,10 +21,11 @@ from litefs import ltx
 from litefs.errors import LTXError
 from litefs.ltx import Pos
 from litefs.store import aside, hotjournal, nodeids, pagetable, torn, transaction, walplace
+from litefs.store.disk import MARK, mark
 from litefs.store.image import Image, WALTransaction
 from litefs.store.pagetable import PageTable, Stamp
 from litefs.store.publisher import State
-from litefs.store.syncing import sync_directory, sync_files
+from litefs.store.syncing import SyncFailed, check_file, forget_cached, sync_directory, sync_files
 from litefs.store.transaction import NO_WAL, InPlace, PageMap, WALPart
 from litefs.store.way import Way
 
@@ -45,7 +46,7 @@ def recover(db: Database) -> Recovered:
     Raises:
         OSError: the disk failed.
     """
-    return _Recovery(db).run()
+    return _run(db)
 
 
 def settle(db: Database) -> None:
@@ -54,7 +55,15 @@ def settle(db: Database) -> None:
     Raises:
         OSError: the disk failed.
     """
-    _Recovery(db).run()
+    _run(db)
+
+
+def _run(db: Database) -> Recovered:
+    try:
+        return _Recovery(db).run()
+    except SyncFailed:
+        mark(db.path)
+        return _Recovery(db).run()  # by what the disk really has
 
 
 class _Recovery:
@@ -72,6 +81,7 @@ class _Recovery:
         self._synced = 0  # TXID up to which the LTX files are durable
 
     def run(self) -> Recovered:
+        self._read_from_disk()
         self._clean()
         prepared = self._prepared()
         self._ltx.load()
@@ -92,9 +102,23 @@ class _Recovery:
                     torn.drop(self._db)
         self._delete("journal")
         self._save()
+        self._delete(MARK)
         return self._state, self._table, self._stamp
 
     # ------------------------------------------------------------------------------------------------ the pieces
+
+    def _read_from_disk(self) -> None:
+        """Where a sync has failed the kernel's memory still has what the disk has not: it must not be believed."""
+        try:
+            for name in ("database", "wal", "journal"):
+                check_file(self._path / name)
+        except SyncFailed:
+            mark(self._path)
+        if (self._path / MARK).exists():
+            log.warning("%s: the disk has failed to store something: reading what it has", self._db.name)
+            for path in (*self._path.iterdir(), *self._ltx.path.glob("*")):
+                if path.is_file():
+                    forget_cached(path)
 
     def _clean(self) -> None:
         for name in ("shm", "wal.removed"):

@@ -9,6 +9,7 @@ from pathlib import Path
 from litefs import ltx
 from litefs.errors import LTXError
 from litefs.ltx import Pos
+from litefs.store.disk import MARK
 
 
 def positions(dbs_dir: Path, names: Iterable[str]) -> dict[str, Pos | None]:
@@ -17,8 +18,8 @@ def positions(dbs_dir: Path, names: Iterable[str]) -> dict[str, Pos | None]:
 
 
 def position(path: Path) -> Pos | None:
-    """Position of the database in a directory, by its newest LTX file; None when a WAL or a journal is left there."""
-    if any(_has_content(path / side) for side in ("wal", "journal")):
+    """Position of the database in a directory, by its newest LTX file; None when its files do not tell."""
+    if any(_has_content(path / side) for side in ("wal", "journal")) or (path / MARK).exists():
         return None
     try:
         found = [txids for entry in os.scandir(path / "ltx") if (txids := ltx.parse_filename(entry.name))]

@@ -45,7 +45,11 @@ class Retention:
         Raises:
             OSError: a file could not be removed.
         """
-        before = time.time() - self._retention
+        now = time.time()
+        before = now - self._retention
+        if db.ltx_dir.is_ahead(now):
+            log.warning("%s: LTX files are of a later time than it is: they are taken for new", db.name)
+            await trio.to_thread.run_sync(db.ltx_dir.set_back, now)
         keep_from = min(db.published.txid + 1, db.hwm) if self._backup else db.published.txid + 1
         removed = 0
         while expired := db.ltx_dir.expired(before, keep_from)[:BATCH]:

@@ -28,6 +28,7 @@ from litefs.store.names import check_name
 from litefs.store.resting import positions
 from litefs.store.retention import Retention
 from litefs.store.subscription import Subscription, Subscriptions
+from litefs.store.superjournal import leftovers
 from litefs.store.syncing import sync_directory
 
 log = logging.getLogger(__name__)
@@ -109,6 +110,7 @@ class Store:
             self.dbs_dir.mkdir(parents=True, exist_ok=True)
             self.super_dir.mkdir(exist_ok=True)
             sync_directory(self.data_dir)
+        self._leftovers = leftovers(self.super_dir)  # before applications can make any
         branches.sweep(self.data_dir)
         try:
             nodeids.remember(self.data_dir, self.node_id)
@@ -172,6 +174,11 @@ class Store:
     def open_databases(self) -> list[Database]:
         """Databases that have been recovered since start."""
         return list(self._databases.values())
+
+    @property
+    def failed(self) -> frozenset[str]:
+        """Databases whose disk has failed: nothing more can be written to them before the next start."""
+        return frozenset(name for name, db in self._databases.items() if db.disk.failed)
 
     async def database(self, name: str, *, create: bool = False) -> Database:
         """The database, recovered on first use.
@@ -249,9 +256,12 @@ class Store:
         self.subscriptions.notify(db.name)
 
     async def all_published(self) -> None:
-        """Return when no captured transaction waits to be published. With the gate shut it stays so."""
+        """Return when no captured transaction waits to be published. With the gate shut it stays so.
+
+        Those that this node will never publish, since its disk has failed, do not count.
+        """
         async with self.subscribe() as subscription:
-            while any(len(db.publisher) for db in self.open_databases()):
+            while any(len(db.publisher) and not db.disk.failed for db in self.open_databases()):
                 with trio.move_on_after(PUBLISH_CHECK):
                     await subscription.wait()
 
@@ -319,9 +329,7 @@ class Store:
 
     async def _finish_super_journals(self) -> None:
         """A super-journal left by a crash may go once every database that it names has been recovered."""
-        from litefs.store.superjournal import leftovers
-
-        for path, names in leftovers(self.super_dir, before_start=True):
+        for path, names in self._leftovers:
             for name in names:
                 if (self.dbs_dir / name).is_dir():
                     await self.database(name)

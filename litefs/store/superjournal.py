@@ -7,12 +7,9 @@ exists, those journals are hot; deleting it commits all of them at once. Here th
 from __future__ import annotations
 
 import os
-import time
 from pathlib import Path
 
 from litefs.store.names import Kind, split
-
-_STARTED = time.time()
 
 
 def read_names(path: Path) -> list[str]:
@@ -29,13 +26,9 @@ def read_names(path: Path) -> list[str]:
     return names
 
 
-def leftovers(directory: Path, *, before_start: bool) -> list[tuple[Path, list[str]]]:
-    """Super-journals in the directory with the databases they name; of an earlier run only, if asked."""
-    found = []
-    for entry in sorted(os.scandir(directory), key=lambda entry: entry.name):
-        if not before_start or entry.stat().st_mtime < _STARTED:
-            found.append((Path(entry.path), read_names(Path(entry.path))))
-    return found
+def leftovers(directory: Path) -> list[tuple[Path, list[str]]]:
+    """Super-journals in the directory with the databases they name."""
+    return [(path, read_names(path)) for path in sorted(directory.iterdir())]
 
 
 def commits(directory: Path, name: str) -> bool:

@@ -262,7 +262,7 @@ def data_directory(data: bytes) -> None:
         known = (path / name).read_bytes() if (path / name).exists() else b""
         (path / name).write_bytes(_altered(known, data[1:]))
         store = Store(path, path / "nowhere", node_id=1)
-        superjournal.leftovers(store.super_dir, before_start=False)
+        superjournal.leftovers(store.super_dir)
         branches.branches(path)
         PageTable.load(path / "dbs/x/checksums")
         state = recover(Database(store, "x"))[0]

@@ -191,6 +191,7 @@ class FakeStore:
         self.compress = compress
         self.writable = writable
         self.cluster_id = ""
+        self.failed: frozenset[str] = frozenset()
         self.subscriptions = Subscriptions()
         self.events = EventHub()
         self.gate = Gate()

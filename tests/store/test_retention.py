@@ -138,3 +138,23 @@ def test_a_disk_that_fails_does_not_end_the_task(
     retention = Retention(db.store, 330, 60, backup=False)
     run(main)
     assert "cannot remove old LTX files" in caplog.text
+
+
+def test_files_of_a_clock_that_was_ahead_do_not_stay_for_ever(db: Database) -> None:
+    async def main() -> None:
+        future = time.time() + 86400
+        for txid in range(4, 9):
+            os.utime(db.ltx_dir.file(txid, txid), (future, future))
+        retention = Retention(db.store, 30, 60, backup=False)
+        await retention.enforce(db)
+        assert left(db) == [4, 5, 6, 7, 8, 9, 10]
+        await retention.enforce(db)  # they are new now
+        assert left(db) == [4, 5, 6, 7, 8, 9, 10]
+        for txid in range(4, 9):
+            found = db.ltx_dir.file(txid, txid).stat().st_mtime
+            assert found <= time.time()
+            os.utime(db.ltx_dir.file(txid, txid), (found - 31, found - 31))
+        await retention.enforce(db)
+        assert left(db) == [10]
+
+    run(main)

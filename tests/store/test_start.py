@@ -11,8 +11,10 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+import trio
 
 from litefs.ltx import Pos
+from litefs.store.store import Store
 from tests.support.history import History, Scratch, fill
 from tests.support.nodes import Node
 
@@ -108,3 +110,20 @@ def test_a_database_that_cannot_be_used_holds_up_nobody(make_node: MakeNode) -> 
     assert os.listdir(primary.mount)
     assert replica.stop() == 0
     assert primary.stop() == 0
+
+
+def test_super_journals_of_earlier_runs_go_whatever_the_clock_says(tmp_path: Path) -> None:
+    Store(tmp_path / "data", tmp_path / "mnt")
+    left = tmp_path / "data" / "super" / "app.db-mj123456789"
+    left.write_bytes(b"")
+    os.utime(left, (time.time() + 86400,) * 2)
+    store = Store(tmp_path / "data", tmp_path / "mnt")
+    new = left.with_name("app.db-mj987654321")
+    new.write_bytes(b"")
+
+    async def main() -> None:
+        await store._finish_super_journals()
+
+    trio.run(main)
+    assert not left.exists()
+    assert new.exists()

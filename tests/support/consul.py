@@ -1,4 +1,4 @@
-"""A real Consul agent: one server in development mode, everything in memory, reached by this machine only.
+"""A real Consul agent: one server, reached by this machine only; in development mode, everything in memory, as a rule.
 
 `scripts/consul` finds or fetches its program. Where there is none, tests skip with the reason, except in CI.
 """
@@ -37,10 +37,18 @@ class Consul:
         options: added to its configuration, as Consul's own language writes them.
         host: where it lives, when not on this one.
         token: the ACL token of the requests that are made here.
+        kept: whether it keeps what it stores on disk, for when it is killed and started again.
     """
 
     def __init__(
-        self, program: str, folder: Path, options: str = "", host: Host | None = None, token: str = ""
+        self,
+        program: str,
+        folder: Path,
+        options: str = "",
+        host: Host | None = None,
+        token: str = "",
+        *,
+        kept: bool = False,
     ) -> None:
         self.port = free_port()
         self._address = host.address if host else "127.0.0.1"
@@ -50,21 +58,22 @@ class Consul:
         self._folder = folder
         self._options = options
         self._token = token
+        self._ports = [f"-{name}-port={free_port()}" for name in ("server", "serf-lan", "serf-wan")]
+        self._mode = ["-server", "-bootstrap-expect=1", f"-data-dir={folder / 'consul.data'}"] if kept else ["-dev"]
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> Consul:
-        """Start it, afresh, and wait until it leads itself."""
-        ports = [f"-{name}-port={free_port()}" for name in ("server", "serf-lan", "serf-wan")]
-        command = [*self._prefix, self._program, "agent", "-dev", "-node=test"]
+        """Start it, with what it has kept, if anything, and wait until it leads itself."""
+        command = [*self._prefix, self._program, "agent", *self._mode, "-node=test"]
         command += [f"-bind={self._address}", f"-client={self._address}"]
-        command += [f"-http-port={self.port}", "-dns-port=-1", "-grpc-port=-1", *ports, f"-hcl={self._options}"]
+        command += [f"-http-port={self.port}", "-dns-port=-1", "-grpc-port=-1", *self._ports, f"-hcl={self._options}"]
         with open(self._folder / "consul.log", "ab") as log:
             self._process = subprocess.Popen(command, cwd=self._folder, stdout=log, stderr=log)
         wait_for(lambda: self.get("/v1/catalog/nodes"), "node in Consul's catalog")
         return self
 
     def stop(self) -> None:
-        """Kill it; what it stored is gone."""
+        """Kill it; what it stored is gone, unless it is kept."""
         process, self._process = self._process, None
         if process is not None:
             process.kill()
@@ -133,10 +142,15 @@ class Consul:
 
 @contextmanager
 def running_consul(
-    folder: Path, options: str = 'session_ttl_min = "1s"', host: Host | None = None, token: str = ""
+    folder: Path,
+    options: str = 'session_ttl_min = "1s"',
+    host: Host | None = None,
+    token: str = "",
+    *,
+    kept: bool = False,
 ) -> Iterator[Consul]:
     """An agent for the length of a context; by default one that takes a TTL of a second."""
-    consul = Consul(find_consul(), folder, options, host, token)
+    consul = Consul(find_consul(), folder, options, host, token, kept=kept)
     try:
         yield consul.start()
     finally:

@@ -15,7 +15,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from tests.support import chain
-from tests.support.disks import RealDisk, SmallDisk
+from tests.support.disks import FailingDisk, RealDisk, SmallDisk
 from tests.support.nodes import Node
 from tests.support.waiting import wait_for
 from tests.torture.workload import History
@@ -30,21 +30,30 @@ ROUNDS_PER_SET = 6  # so that replaying all LTX files stays cheap
 DESCRIPTORS = 60  # by which a node may have more open than at first; a database has a handful
 MEMORY = 60 << 20  # bytes by which it may have grown
 
+MOUNT_LIMIT = 0.8  # seconds that a node usually takes to be mounted
+FAILED_SYNC = "the disk has failed to store what was written"
+
 Disk = SmallDisk | RealDisk | None
 
 
 class Stage:
     """All of them, and what can happen.
 
+    Args:
+        disk, replica_disk: what the data directories lie on.
+
     Attributes:
         counts: what has happened how often.
     """
 
-    def __init__(self, primary: Node, replica: Node | None, disk: Disk, folder: Path, seed: int) -> None:
+    def __init__(
+        self, primary: Node, replica: Node | None, disk: Disk, replica_disk: Disk, folder: Path, seed: int
+    ) -> None:
         self.primary = primary
         self.replica = replica
         self.counts: Counter[str] = Counter()
         self._disk = disk
+        self._replica_disk = replica_disk
         self._folder = folder
         self._random = random.Random(seed)
         self._round = 0
@@ -111,12 +120,19 @@ class Stage:
     def events(self) -> list[Callable[[], None]]:
         """What can happen here."""
         found: list[Callable[[], None]] = [self.kill_daemon, self.kill_writer, self.kill_everyone, self.stop_daemon]
+        found.append(self.kill_while_starting)
         if self.replica is not None:
-            found += [self.kill_replica, self.stop_replica]
+            found += [self.kill_replica, self.stop_replica, self.kill_replica_while_starting]
         if isinstance(self._disk, SmallDisk):
             found.append(self.fill_disk)
         if isinstance(self._disk, RealDisk):
             found += [self.cut_power, self.cut_power]
+        if isinstance(self._disk, FailingDisk):
+            found += [self.fail_disk, self.fail_disk, self.start_on_failing_disk]
+        if isinstance(self._replica_disk, RealDisk):
+            found.append(self.cut_power_of_replica)
+        if isinstance(self._replica_disk, FailingDisk):
+            found.append(self.fail_disk_of_replica)
         return found
 
     def kill_daemon(self) -> None:
@@ -144,6 +160,33 @@ class Stage:
         self.counts["kills"] += 1
         self._wait_for_commits(3)
         self.replica.start()
+
+    def kill_while_starting(self) -> None:
+        """The daemon is killed, and again in the middle of what it does to recover; writers may use it meanwhile."""
+        self.primary.kill()
+        self._base = None
+        if self._random.randrange(2):
+            self._kill_writers()
+        self._kill_in_starts(self.primary)
+        self.primary.start()
+
+    def kill_replica_while_starting(self) -> None:
+        assert self.replica is not None
+        self.replica.kill()
+        self._wait_for_commits(3)
+        self._kill_in_starts(self.replica)
+        self.replica.start()
+
+    def _kill_in_starts(self, node: Node) -> None:
+        for _ in range(self._random.randrange(1, 4)):
+            node.spawn()
+            if self._random.randrange(2):
+                node.wait_ready()  # databases are recovered when they are first used
+                time.sleep(self._random.uniform(0, 0.03))
+            else:
+                time.sleep(self._random.uniform(0, MOUNT_LIMIT))
+            node.kill()
+            self.counts["kills while starting"] += 1
 
     def stop_daemon(self) -> None:
         with self._stopped(self.primary):
@@ -208,6 +251,77 @@ class Stage:
         self._disk.come_back()
         self.primary.start()
         self.counts["power failures"] += 1
+
+    def cut_power_of_replica(self) -> None:
+        """The replica's disk is as after power failure; it fetches what it has lost by that."""
+        assert self.replica is not None
+        assert isinstance(self._replica_disk, RealDisk)
+        self._replica_disk.fail()
+        self._wait_for_commits(1)
+        self.replica.kill()
+        self._replica_disk.come_back()
+        self.replica.start()
+        self.counts["power failures"] += 1
+
+    def fail_disk(self) -> None:
+        """What is written does not reach the disk for a moment; nothing that comes after may count on it."""
+        assert isinstance(self._disk, FailingDisk)
+        self._fail(self._disk, self.primary)
+        self._kill_writers()
+        self._base = None
+        self._end_after_failure(self._disk, self.primary)
+        self.primary.start()
+
+    def start_on_failing_disk(self) -> None:
+        """Recovery itself cannot store what it writes; the next one can."""
+        assert isinstance(self._disk, FailingDisk)
+        self.primary.kill()
+        self._kill_writers()
+        self._base = None
+        with self._disk.failing():
+            self.primary.spawn()
+            time.sleep(self._random.uniform(0.2, 2 * MOUNT_LIMIT))
+        if self._random.randrange(2):
+            self.primary.kill()
+        if not self._disk.writable:
+            self.primary.kill()
+            self._disk.come_back()
+        if not self.primary.running:
+            self.primary.start()
+        self.primary.wait_ready()
+        self.counts["starts on failing disks"] += 1
+
+    def fail_disk_of_replica(self) -> None:
+        assert self.replica is not None
+        assert isinstance(self._replica_disk, FailingDisk)
+        self._fail(self._replica_disk, self.replica)
+        self._end_after_failure(self._replica_disk, self.replica)
+        self.replica.start()
+
+    def _fail(self, disk: FailingDisk, node: Node) -> None:
+        with disk.failing():
+            if self._random.randrange(2):
+                time.sleep(self._random.uniform(0, 0.3))
+                subprocess.run(["sync", "-f", disk.path], capture_output=True)  # nobody tells the node
+            else:
+                with suppress(AssertionError):  # there may be no sync of a new block
+                    wait_for(lambda: FAILED_SYNC in node.log(), "failed sync", self._random.uniform(0.3, 1.5))
+        time.sleep(self._random.uniform(0, 0.3))  # writers go on, or try to
+        self.counts["failing disks"] += 1
+        self.counts["databases with failed syncs"] += node.log().count(FAILED_SYNC)
+
+    def _end_after_failure(self, disk: FailingDisk, node: Node) -> None:
+        how = self._random.randrange(3)
+        if how == 0:
+            disk.fail()
+        if how == 1:
+            node.stop()
+        else:
+            node.kill()
+            self.counts["kills"] += 1
+        if how == 0 or not disk.writable:  # a table of the file system was hit: it has ended itself
+            disk.come_back()
+            self.counts["power failures"] += 1
 
     # -------------------------------------------------------------------------------------------------- a round
 

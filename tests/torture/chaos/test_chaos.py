@@ -7,15 +7,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 
 import pytest
 
-from tests.support.disks import CannotMount, RealDisk, SmallDisk, real_disk, small_disk
+from tests.support.disks import CannotMount, FailingDisk, SmallDisk, failing_disk, small_disk
 from tests.support.nodes import Node
 
-from .stage import Stage
+from .stage import FAILED_SYNC, Stage
 
 MakeNode = Callable[..., Node]
 pytestmark = pytest.mark.slow
@@ -27,13 +27,15 @@ EXPECTED = [
     "Input/output error",
     "cannot make transactions durable",
     "without a rollback journal",  # of a writer whose journal could not be written
+    FAILED_SYNC,
+    "cannot be used",
 ]
 
 
 @contextmanager
-def disk_of(kind: str, path: Path) -> Iterator[SmallDisk | RealDisk]:
+def disk_of(kind: str, path: Path) -> Iterator[SmallDisk | FailingDisk]:
     try:
-        with small_disk(path, SIZES[kind]) if kind == "memory" else real_disk(path, SIZES[kind]) as disk:
+        with small_disk(path, SIZES[kind]) if kind == "memory" else failing_disk(path, SIZES[kind]) as disk:
             yield disk
     except CannotMount as error:
         pytest.skip(f"cannot mount a disk: {error}")
@@ -48,15 +50,17 @@ def rounds(request: pytest.FixtureRequest) -> int:
 def test_whatever_happens(
     make_node: MakeNode, tmp_path: Path, rounds: int, kind: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with disk_of(kind, tmp_path / "disk") as disk:
-        primary = make_node("primary", settings={"data": {"dir": str(disk.path / "data"), **KEEP}})
-        primary.data = disk.path / "data"
-        primary.expected += EXPECTED
+    with ExitStack() as stack:
+        disk = stack.enter_context(disk_of(kind, tmp_path / "disk"))
+        primary = on_disk(make_node("primary", settings={"data": {"dir": str(disk.path / "data"), **KEEP}}), disk.path)
         primary.start()
-        replica = make_node("replica", primary=primary, settings={"data": KEEP}).start()
+        second = stack.enter_context(disk_of(kind, tmp_path / "second")) if kind == "real" else None
+        place = second.path if second is not None else tmp_path / "replica"
+        settings = {"data": {"dir": str(place / "data"), **KEEP}}
+        replica = on_disk(make_node("replica", primary=primary, settings=settings), place).start()
         seed = int.from_bytes(os.urandom(4))
         try:
-            with closing(Stage(primary, replica, disk, tmp_path, seed)) as stage:
+            with closing(Stage(primary, replica, disk, second, tmp_path, seed)) as stage:
                 try:
                     for _ in range(rounds):
                         stage.round()
@@ -68,3 +72,9 @@ def test_whatever_happens(
         finally:
             replica.destroy()
             primary.destroy()
+
+
+def on_disk(node: Node, path: Path) -> Node:
+    node.data = path / "data"
+    node.expected += EXPECTED
+    return node

@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from tests.support.consul import Consul
 from tests.support.nodes import COMMAND, Node
 from tests.support.waiting import wait_for
 
@@ -32,12 +33,14 @@ class Fleet:
     """The nodes and the applications on them.
 
     Attributes:
+        consul: where they take their lease.
         downtimes: longest time in seconds without an acknowledged write, for each thing that was done to the cluster.
         verdict: what became of the writes, once it is known.
     """
 
-    def __init__(self, nodes: Sequence[Node], directory: Path, *, pause: float = 0.005) -> None:
+    def __init__(self, nodes: Sequence[Node], directory: Path, consul: Consul, *, pause: float = 0.005) -> None:
         self.nodes = list(nodes)
+        self.consul = consul
         self.downtimes: list[float] = []
         self.verdict: Verdict | None = None
         self._directory = directory

@@ -10,6 +10,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from .history import Verdict
 MakeNode = Callable[..., Node]
 pytestmark = pytest.mark.slow
 HANDOVER_LIMIT = 10.0  # seconds, on a busy machine; the figure that is printed is what counts
+SLACK = 1.0  # seconds for a writer that was answered in time to write that down
 OUTAGE = [  # errors that a node may log when what it needs is taken from it
     "lease",
     "stream",
@@ -51,16 +53,22 @@ def hosts() -> Iterator[list[Host]]:
 
 @contextmanager
 def running_fleet(
-    make_node: MakeNode, hosts: list[Host], folder: Path, *commands: Path, ttl: float = TTL
+    make_node: MakeNode,
+    hosts: list[Host],
+    folder: Path,
+    *commands: Path,
+    ttl: float = TTL,
+    options: str = 'session_ttl_min = "1s"',
+    kept: bool = False,
 ) -> Iterator[Fleet]:
-    """One node for each command, the program that it runs."""
+    """One node for each command, the program that it runs; `options` and `kept` are Consul's."""
     *places, registry = hosts
-    with running_consul(folder, host=registry) as consul:
+    with running_consul(folder, options, registry, kept=kept) as consul:
         nodes = [make_node(f"n{i}", host=places[i], command=command) for i, command in enumerate(commands)]
         for node in nodes:
             node.expected += OUTAGE
             node.configure(settings(node, consul, ttl))
-        with closing(Fleet(nodes, folder)) as fleet:
+        with closing(Fleet(nodes, folder, consul)) as fleet:
             yield fleet.start()
 
 
@@ -187,6 +195,41 @@ def test_partition(
             wait_replica(fleet, victim)
             assert fleet.acknowledged_since(moment, [victim]) is None, "two primaries at once"
     check_nothing_gone(fleet)
+
+
+def test_killed_consul(
+    make_node: MakeNode, hosts: list[Host], tmp_path: Path, rounds: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It comes back with what it had on disk: at once, past the lease, or together with another primary."""
+    options = 'session_ttl_min = "1s"\nperformance { raft_multiplier = 1 }'
+    with running_fleet(make_node, hosts, tmp_path, *[COMMAND] * 3, options=options, kept=True) as fleet:
+        for number in range(rounds):
+            what = [restart_consul, lose_consul, lose_consul_and_primary][number % 3]
+            fleet.disturb(partial(what, fleet), CRASH_LIMIT)
+        check_nothing_gone(fleet)
+        show(capsys, fleet)
+
+
+def restart_consul(fleet: Fleet) -> None:
+    fleet.consul.stop()
+    fleet.consul.start()
+
+
+def lose_consul(fleet: Fleet) -> None:
+    """Without it nobody can be sure to be the only primary for longer than a lease lasts."""
+    fleet.consul.stop()
+    lost = time.time()
+    wait_for(lambda: time.time() - max(fleet.history().acknowledged.values()) > TTL, "end of the lease", 3 * TTL)
+    assert max(fleet.history().acknowledged.values()) < lost + TTL + SLACK
+    fleet.consul.start()
+
+
+def lose_consul_and_primary(fleet: Fleet) -> None:
+    victim = fleet.primary()
+    fleet.consul.stop()
+    victim.kill()
+    fleet.consul.start()
+    victim.start()
 
 
 def check_nothing_gone(fleet: Fleet) -> None:

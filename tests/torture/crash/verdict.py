@@ -158,7 +158,7 @@ def _recover_all(data: Path) -> tuple[str, dict[str, Pos]]:
     """Start the store; the cluster's id and all positions."""
     store = Store(data, data / "nowhere", node_id=1)
     positions = {name: recover(Database(store, name))[0].pos for name in store.names()}
-    for path, _ in leftovers(store.super_dir, before_start=True):
+    for path, _ in leftovers(store.super_dir):
         path.unlink()
     return store.cluster_id, positions
 
