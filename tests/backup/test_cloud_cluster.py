@@ -7,17 +7,14 @@ another one, to which the server gives the backup after a minute; and the mistak
 
 from __future__ import annotations
 
-import json
 import shutil
 import sqlite3
 import threading
 import time
-import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 import httpx
 import pytest
@@ -26,6 +23,7 @@ from tests.support.browser import Browser, running_browser
 from tests.support.cloud import CloudServer, running_cloud
 from tests.support.consul import Consul, running_consul
 from tests.support.nodes import Node
+from tests.support.sql import sql
 from tests.support.waiting import wait_for
 
 NAME = "app.db"
@@ -57,12 +55,11 @@ class Story:
 
     @property
     def primary(self) -> Node:
-        return wait_for(lambda: next(filter(leads, self.nodes), None), "a primary", LIMIT)
+        return wait_for(lambda: next((node for node in self.nodes if node.is_primary), None), "a primary", LIMIT)
 
     def promote(self, node: Node) -> None:
-        request = urllib.request.Request(f"{node.url}/promote", method="POST")
-        urllib.request.urlopen(request, timeout=30).close()
-        wait_for(lambda: leads(node), f"{node.name} as primary", LIMIT)
+        node.post("/promote")
+        wait_for(lambda: node.is_primary, f"{node.name} as primary", LIMIT)
 
     def wait_same(self) -> None:
         a, b = self.nodes
@@ -75,26 +72,6 @@ class Story:
         """Where the backup stands."""
         found = httpx.get(f"{self.server.url}/pos", headers={"Authorization": self.token}, trust_env=False, timeout=30)
         return "/".join(found.json().get(NAME, {}).values())
-
-
-def leads(node: Node) -> bool:
-    with suppress(OSError), urllib.request.urlopen(f"{node.url}/info", timeout=5) as answer:
-        return bool(json.load(answer)["isPrimary"])
-    return False
-
-
-def export(node: Node) -> bytes:
-    with urllib.request.urlopen(f"{node.url}/export?name={NAME}", timeout=60) as response:
-        data: bytes = response.read()
-    return data
-
-
-def sql(node: Node, *statements: str) -> list[tuple[Any, ...]]:
-    rows: list[tuple[Any, ...]] = []
-    with closing(sqlite3.connect(node.path(NAME), timeout=30, isolation_level=None)) as connection:
-        for statement in statements:
-            rows = connection.execute(statement).fetchall()
-    return rows
 
 
 class Writer:
@@ -154,15 +131,15 @@ def test_a_users_story(story: Story, browser: Browser, pytestconfig: pytest.Conf
     story.spawn()
     for node in story.nodes:
         node.wait_ready()
-    sql(story.primary, "PRAGMA journal_mode=wal", "CREATE TABLE t (n INTEGER PRIMARY KEY, data)")
+    sql(story.primary.path(NAME), "PRAGMA journal_mode=wal", "CREATE TABLE t (n INTEGER PRIMARY KEY, data)")
     total = write_while_the_primary_changes(story, 10_000 if rounds else 300, rounds or 2)
     written = time.monotonic()
-    image, pos = export(story.primary), story.primary.pos(NAME)
-    assert sql(story.primary, "SELECT count(*), max(n) FROM t") == [(total, total - 1)]
+    image, pos = story.primary.export(NAME), story.primary.pos(NAME)
+    assert sql(story.primary.path(NAME), "SELECT count(*), max(n) FROM t") == [(total, total - 1)]
 
     lose_everything(story, keep_identity=not rounds)
     for node in story.nodes:
-        assert (node.pos(NAME), export(node)) == (pos, image)
+        assert (node.pos(NAME), node.export(NAME)) == (pos, image)
     back = time.monotonic()
 
     moment = make_a_mistake(story, pause=60.0 if rounds else 0.0)
@@ -177,10 +154,10 @@ def test_a_users_story(story: Story, browser: Browser, pytestconfig: pytest.Conf
         assert reader.execute("SELECT count(*) FROM t").fetchone() == (total,)
     story.wait_same()
     for node in story.nodes:
-        assert sql(node, "SELECT count(*) FROM t") == [(total,)]
+        assert sql(node.path(NAME), "SELECT count(*) FROM t") == [(total,)]
     browser.reload()
     assert "the primary fetched it" in browser.text
-    sql(story.primary, "INSERT INTO t VALUES (-1, 0)")
+    sql(story.primary.path(NAME), "INSERT INTO t VALUES (-1, 0)")
     story.wait_saved()
     assert story.token not in "".join(node.log_file.read_text() for node in story.nodes)
     print(
@@ -222,7 +199,7 @@ def make_a_mistake(story: Story, pause: float) -> str:
     moment = datetime.now(UTC).replace(microsecond=0) + timedelta(seconds=1)
     until = moment + timedelta(seconds=max(0.1, pause))
     wait_for(lambda: datetime.now(UTC) > until, "some time to pass", pause + 30)
-    sql(story.primary, "DROP TABLE t", "CREATE TABLE other (x)")
+    sql(story.primary.path(NAME), "DROP TABLE t", "CREATE TABLE other (x)")
     story.wait_saved()
     return moment.replace(tzinfo=None).isoformat()
 

@@ -10,7 +10,6 @@ from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import Any
-from urllib.request import urlopen
 
 import pytest
 import yaml
@@ -19,17 +18,10 @@ from litefs import ltx
 from litefs.backup.folding import fold
 from litefs.store.branches import branches
 from tests.support.nodes import COMMAND, Node
+from tests.support.sql import sql
 from tests.support.waiting import wait_for
 
 Make = Callable[..., Node]
-
-
-def sql(node: Node, *statements: str, db: str = "app.db") -> list[tuple[Any, ...]]:
-    rows: list[tuple[Any, ...]] = []
-    with closing(sqlite3.connect(node.path(db), timeout=10, isolation_level=None)) as connection:
-        for statement in statements:
-            rows = connection.execute(statement).fetchall()
-    return rows
 
 
 def backed(make_node: Make, folder: Path, name: str = "node", **options: Any) -> Node:
@@ -52,21 +44,20 @@ def content(files: list[Path]) -> bytes:
     return b"".join(bytes(page) for _, page in ltx.Decoder(output))
 
 
-def image(node: Node) -> bytes:
-    with urlopen(f"{node.url}/export?name=app.db", timeout=30) as response:
-        data: bytes = response.read()
-    return data
-
-
 @pytest.mark.parametrize("mode", ["wal", "delete"])
 def test_an_empty_node_has_everything_before_its_application_starts(make_node: Make, tmp_path: Path, mode: str) -> None:
     node = backed(make_node, tmp_path)
     node.start()
-    sql(node, f"PRAGMA journal_mode={mode}", "CREATE TABLE t (x)", "INSERT INTO t VALUES (randomblob(3000000))")
+    sql(
+        node.path("app.db"),
+        f"PRAGMA journal_mode={mode}",
+        "CREATE TABLE t (x)",
+        "INSERT INTO t VALUES (randomblob(3000000))",
+    )
     for number in range(20):
-        sql(node, f"INSERT INTO t VALUES ({number})")
+        sql(node.path("app.db"), f"INSERT INTO t VALUES ({number})")
     saved(node, tmp_path)
-    rows, pos = sql(node, "SELECT * FROM t"), node.pos("app.db")
+    rows, pos = sql(node.path("app.db"), "SELECT * FROM t"), node.pos("app.db")
     node.stop()
     shutil.rmtree(node.data)
 
@@ -77,8 +68,8 @@ def test_an_empty_node_has_everything_before_its_application_starts(make_node: M
     node.start()
     assert found.read_text() == "21\n"
     assert node.pos("app.db") == pos
-    assert sql(node, "SELECT * FROM t") == rows
-    sql(node, "INSERT INTO t VALUES ('on')")
+    assert sql(node.path("app.db"), "SELECT * FROM t") == rows
+    sql(node.path("app.db"), "INSERT INTO t VALUES ('on')")
     saved(node, tmp_path)
 
 
@@ -86,13 +77,13 @@ def test_the_state_that_loses_is_kept_whole(make_node: Make, tmp_path: Path) -> 
     """Also when its LTX files alone do not reach back to the beginning."""
     node = backed(make_node, tmp_path)
     node.start()
-    sql(node, "PRAGMA journal_mode=wal", "CREATE TABLE t (x)", "INSERT INTO t VALUES ('ours')")
+    sql(node.path("app.db"), "PRAGMA journal_mode=wal", "CREATE TABLE t (x)", "INSERT INTO t VALUES ('ours')")
     saved(node, tmp_path)
     node.stop()
     node.configure({})
     node.start()
     for number in range(5):
-        sql(node, f"INSERT INTO t VALUES ({number})")
+        sql(node.path("app.db"), f"INSERT INTO t VALUES ({number})")
     node.stop()
     for path in sorted((node.files("app.db") / "ltx").glob("*.ltx"))[:-1]:
         path.unlink()
@@ -117,7 +108,7 @@ def test_a_replica_of_the_restored_primary_follows(make_node: Make, tmp_path: Pa
     node.start()
     replica = make_node("two", primary=node)
     replica.start()
-    sql(node, "CREATE TABLE t (x)", "INSERT INTO t VALUES ('ours')")
+    sql(node.path("app.db"), "CREATE TABLE t (x)", "INSERT INTO t VALUES ('ours')")
     saved(node, tmp_path)
     replica.wait_pos("app.db", node.pos("app.db"))
     files = sorted((tmp_path / "backup" / "app.db").glob("*.ltx"))
@@ -125,12 +116,14 @@ def test_a_replica_of_the_restored_primary_follows(make_node: Make, tmp_path: Pa
     for path in files:
         path.unlink()
     (files[0].parent / "0000000000000001-0000000000000001.ltx").write_bytes(other)
-    sql(node, "INSERT INTO t VALUES ('lost')")
+    sql(node.path("app.db"), "INSERT INTO t VALUES ('lost')")
     wait_for(lambda: node.pos("app.db").txid == 1, "the restored position")
     replica.wait_pos("app.db", node.pos("app.db"))
-    assert sql(replica, "SELECT * FROM t") == sql(node, "SELECT * FROM t") == [("theirs",)]
+    assert (
+        sql(replica.path("app.db"), "SELECT * FROM t") == sql(node.path("app.db"), "SELECT * FROM t") == [("theirs",)]
+    )
     for number in range(3):
-        sql(node, f"INSERT INTO t VALUES ({number})")
+        sql(node.path("app.db"), f"INSERT INTO t VALUES ({number})")
     replica.wait_pos("app.db", node.pos("app.db"))
     saved(node, tmp_path)
     pos = node.pos("app.db")
@@ -152,12 +145,12 @@ def test_killed_in_the_middle_of_everything(make_node: Make, tmp_path: Path) -> 
     """Whatever the moment, the next start goes on, and in the end the backup has it all."""
     node = backed(make_node, tmp_path)
     node.start()
-    sql(node, "PRAGMA journal_mode=wal", "CREATE TABLE t (x)")
+    sql(node.path("app.db"), "PRAGMA journal_mode=wal", "CREATE TABLE t (x)")
     for number in range(8):
-        sql(node, f"INSERT INTO t VALUES (randomblob({100000 * number}))")
+        sql(node.path("app.db"), f"INSERT INTO t VALUES (randomblob({100000 * number}))")
         if number % 2:
             node.kill()
             node.start()
     saved(node, tmp_path)
     files = sorted((tmp_path / "backup" / "app.db").glob("*.ltx"))
-    assert content(files) == image(node)
+    assert content(files) == node.export("app.db")

@@ -6,17 +6,14 @@ is killed in the middle of an upload, too.
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import signal
 import sqlite3
 import subprocess
-import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime
-from typing import Any
 
 import pytest
 from litefs_backup_s3.objects import S3Objects
@@ -26,6 +23,7 @@ from tests.support.consul import Consul, running_consul
 from tests.support.nodes import COMMAND, Node
 from tests.support.relay import Relay
 from tests.support.s3 import BUCKET, S3Server, running_s3
+from tests.support.sql import sql
 from tests.support.waiting import wait_for
 
 NAME = "app.db"
@@ -84,9 +82,8 @@ class Cluster:
         return done.stdout
 
     def promote(self, name: str) -> None:
-        request = urllib.request.Request(f"{self.nodes[name].url}/promote", method="POST")
-        urllib.request.urlopen(request, timeout=30).close()
-        wait_for(lambda: leads(self.nodes[name]), f"{name} as primary", LIMIT)
+        self.nodes[name].post("/promote")
+        wait_for(lambda: self.nodes[name].is_primary, f"{name} as primary", LIMIT)
 
 
 @contextmanager
@@ -96,25 +93,6 @@ def cluster_of(servers: tuple[Consul, S3Server], make_node: Callable[..., Node],
         yield cluster
     finally:
         cluster.close()
-
-
-def leads(node: Node) -> bool:
-    with urllib.request.urlopen(f"{node.url}/info", timeout=5) as answer:
-        return bool(json.load(answer)["isPrimary"])
-
-
-def export(node: Node) -> bytes:
-    with urllib.request.urlopen(f"{node.url}/export?name={NAME}", timeout=60) as response:
-        data: bytes = response.read()
-    return data
-
-
-def sql(node: Node, *statements: str) -> list[tuple[Any, ...]]:
-    rows: list[tuple[Any, ...]] = []
-    with closing(sqlite3.connect(node.path(NAME), timeout=30, isolation_level=None)) as connection:
-        for statement in statements:
-            rows = connection.execute(statement).fetchall()
-    return rows
 
 
 def insert(node: Node, first: int, count: int) -> None:
@@ -132,19 +110,19 @@ def test_the_cluster_is_lost_and_comes_back_and_a_mistake_is_undone(
         nodes = list(cluster.nodes.values())
         for node in nodes:
             node.start()
-        assert leads(nodes[0])
-        sql(nodes[0], "PRAGMA journal_mode=wal", "CREATE TABLE t (n INTEGER PRIMARY KEY, data)")
+        assert nodes[0].is_primary
+        sql(nodes[0].path(NAME), "PRAGMA journal_mode=wal", "CREATE TABLE t (n INTEGER PRIMARY KEY, data)")
         step = count // (changes + 1)
         for number in range(changes + 1):
             insert(nodes[number % 2], number * step, step)
             if number < changes:
                 cluster.promote("ab"[(number + 1) % 2])
         primary, total = nodes[changes % 2], (changes + 1) * step
-        assert sql(primary, "SELECT count(*), max(n) FROM t") == [(total, total - 1)]
+        assert sql(primary.path(NAME), "SELECT count(*), max(n) FROM t") == [(total, total - 1)]
         cluster.wait_same()
         cluster.wait_saved(primary)
-        image, pos = export(primary), primary.pos(NAME)
-        assert export(nodes[1 - changes % 2]) == image
+        image, pos = primary.export(NAME), primary.pos(NAME)
+        assert nodes[1 - changes % 2].export(NAME) == image
 
         # Everything is gone but the backup: data directories, and what Consul knew of the cluster.
         for node in nodes:
@@ -154,14 +132,14 @@ def test_the_cluster_is_lost_and_comes_back_and_a_mistake_is_undone(
         for node in nodes:
             node.start()
         for node in nodes:
-            assert (node.pos(NAME), export(node)) == (pos, image)
+            assert (node.pos(NAME), node.export(NAME)) == (pos, image)
 
         # A mistake, seen too late: somebody has written since.
-        wait_for(lambda: any(map(leads, nodes)), "a primary")
-        primary = next(node for node in nodes if leads(node))
+        wait_for(lambda: any(node.is_primary for node in nodes), "a primary")
+        primary = next(node for node in nodes if node.is_primary)
         moment = datetime.now(UTC).isoformat()
         wait_for(lambda: datetime.now(UTC).isoformat()[:22] > moment[:22], "the next hundredth of a second")
-        sql(primary, "DROP TABLE t", "CREATE TABLE other (x)")
+        sql(primary.path(NAME), "DROP TABLE t", "CREATE TABLE other (x)")
         cluster.wait_saved(primary)
         with closing(sqlite3.connect(primary.path(NAME))) as reader:
             assert reader.execute("SELECT name FROM sqlite_master").fetchall() == [("other",)]
@@ -169,7 +147,7 @@ def test_the_cluster_is_lost_and_comes_back_and_a_mistake_is_undone(
             assert reader.execute("SELECT count(*) FROM t").fetchall() == [(total,)]
         cluster.wait_same()
         for node in nodes:
-            assert sql(node, "SELECT count(*) FROM t") == [(total,)]
+            assert sql(node.path(NAME), "SELECT count(*) FROM t") == [(total,)]
         cluster.wait_saved(primary)
         assert f"{NAME}: ok, {primary.pos(NAME)}" in cluster.backup("verify")
 
@@ -183,13 +161,18 @@ def test_the_primary_changes_in_the_middle_of_an_upload(
         pytest.skip("a longer form: --torture-rounds 1")
     with cluster_of(servers, make_node, how) as cluster:
         a, b = cluster.nodes["a"].start(), cluster.nodes["b"].start()
-        assert leads(a)
-        sql(a, "PRAGMA journal_mode=wal", "CREATE TABLE t (n, data)", "INSERT INTO t VALUES (1, randomblob(100))")
+        assert a.is_primary
+        sql(
+            a.path(NAME),
+            "PRAGMA journal_mode=wal",
+            "CREATE TABLE t (n, data)",
+            "INSERT INTO t VALUES (1, randomblob(100))",
+        )
         cluster.wait_same()
         cluster.wait_saved(a)
         way = cluster.ways["a"]
         way.rate = SLOW
-        sql(a, f"INSERT INTO t VALUES (2, randomblob({BLOB}))")
+        sql(a.path(NAME), f"INSERT INTO t VALUES (2, randomblob({BLOB}))")
         cluster.wait_same()
         wait_for(lambda: b"partNumber=2" in way.seen, "the second part of an upload", LIMIT)
         assert a.process is not None
@@ -197,22 +180,22 @@ def test_the_primary_changes_in_the_middle_of_an_upload(
             a.kill()
         else:
             os.kill(a.process.pid, signal.SIGSTOP)
-        wait_for(lambda: leads(b), "b as primary", LIMIT)
-        sql(b, "INSERT INTO t VALUES (3, randomblob(100))")
+        wait_for(lambda: b.is_primary, "b as primary", LIMIT)
+        sql(b.path(NAME), "INSERT INTO t VALUES (3, randomblob(100))")
         cluster.wait_saved(b)
         way.rate = None
         if how == "kill":
             a.start()
         else:
             os.kill(a.process.pid, signal.SIGCONT)
-        wait_for(lambda: not leads(a), "a as replica", LIMIT)
+        wait_for(lambda: not a.info()["isPrimary"], "a as replica", LIMIT)
         cluster.wait_same()
         insert(b, 4, 20)
         cluster.wait_saved(b)
         cluster.wait_same()
-        assert sql(a, "SELECT count(*) FROM t") == [(23,)]
+        assert sql(a.path(NAME), "SELECT count(*) FROM t") == [(23,)]
         assert f"{NAME}: ok, {b.pos(NAME)}" in cluster.backup("verify")
         copy = a.directory / "copy.db"
         cluster.backup("restore", "-db", NAME, "-to", str(copy))
-        assert copy.read_bytes() == export(b) == export(a)
+        assert copy.read_bytes() == b.export(NAME) == a.export(NAME)
         assert "restoring from backup" not in a.log_file.read_text() + b.log_file.read_text()

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import sqlite3
 import subprocess
 import sys
-import urllib.request
 from collections.abc import Callable, Mapping
 from contextlib import closing, suppress
 from pathlib import Path
@@ -31,24 +29,6 @@ class Member(Node):
         """Lay more over its section of litefs.yml."""
         self.lease = self.lease | section
         self.configure({"lease": self.lease})
-
-    def info(self) -> dict[str, Any]:
-        """What it says of itself."""
-        with urllib.request.urlopen(f"{self.url}/info", timeout=5) as answer:
-            found: dict[str, Any] = json.load(answer)
-            return found
-
-    @property
-    def is_primary(self) -> bool:
-        """Whether it says that it is; not while it does not answer."""
-        try:
-            return bool(self.info()["isPrimary"])
-        except OSError:
-            return False
-
-    def post(self, path: str, timeout: float = 15) -> None:
-        """POST without a body. Raises OSError for anything but 200."""
-        urllib.request.urlopen(urllib.request.Request(self.url + path, method="POST"), timeout=timeout).close()
 
     def rows(self) -> list[int]:
         """Content of the table."""

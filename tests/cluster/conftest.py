@@ -6,29 +6,29 @@ from typing import Any
 
 import pytest
 
-from litefs.mount.kernel import mounted_type
 from tests.support.lease_file import installed
-from tests.support.nodes import COMMAND
+from tests.support.nodes import gathered
 
-from . import cluster
-from .cluster import Member
+from .cluster import Member, member
+from .fakes import Cluster
 
 
 @pytest.fixture
 def make_member(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Member]]:
-    """Factory of nodes around one lease: `make_member("name", **lease)`. None of them is left behind."""
-    if not COMMAND.exists():
-        pytest.skip(f"the command is not installed: no {COMMAND}")
+    """Factory of nodes around one lease: `make_member("name", **lease)`, which sees to their end (`gathered`)."""
     monkeypatch.setenv("PYTHONPATH", str(installed(tmp_path)))
     nodes: list[Member] = []
 
     def make(name: str, **lease: Any) -> Member:
-        nodes.append(cluster.member(tmp_path, name, **lease))
+        nodes.append(member(tmp_path, name, **lease))
         return nodes[-1]
 
-    yield make
-    for node in reversed(nodes):
-        node.destroy()
-    assert not [node.mount for node in nodes if mounted_type(node.mount)], "mounts are left behind"
-    surprises = {node.name: node.surprises() for node in nodes}
-    assert not any(surprises.values()), f"unexpected errors in the log: {surprises}"
+    with gathered(nodes):
+        yield make
+
+
+@pytest.fixture
+def cluster(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> Cluster:
+    """Nodes in memory and virtual time, around a lease in memory. All that they log can be looked at."""
+    caplog.set_level("INFO")
+    return Cluster(tmp_path)

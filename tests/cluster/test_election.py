@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 
 import pytest
 import trio
@@ -12,16 +11,6 @@ from litefs.cluster.election import ASK_LIMIT, Standing
 
 from .fakes import Cluster, Node, until
 from .running import crash, messages, run, running
-
-
-@pytest.fixture
-def cluster(tmp_path: Path) -> Cluster:
-    return Cluster(tmp_path)
-
-
-@pytest.fixture(autouse=True)
-def _log_everything(caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level("INFO")
 
 
 async def fall_behind(a: Node, behind: Node, count: int = 3) -> None:

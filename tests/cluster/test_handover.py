@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 import trio
@@ -16,16 +15,6 @@ from litefs.leases import HandoffNotSupported
 
 from .fakes import Cluster, Node, until
 from .running import messages, run, running
-
-
-@pytest.fixture
-def cluster(tmp_path: Path) -> Cluster:
-    return Cluster(tmp_path)
-
-
-@pytest.fixture(autouse=True)
-def _log_everything(caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level("INFO")
 
 
 async def leave(node: Node) -> float:

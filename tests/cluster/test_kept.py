@@ -4,17 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pytest
-
 from litefs.cluster.kept import KeptLease
 
 from .fakes import Cluster, Node, until
 from .running import run, running
-
-
-@pytest.fixture
-def cluster(tmp_path: Path) -> Cluster:
-    return Cluster(tmp_path)
 
 
 def kept(node: Node) -> KeptLease:

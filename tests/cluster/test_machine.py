@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import re
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,16 +16,6 @@ from litefs.store.events import Event, PrimaryChangeEvent
 
 from .fakes import Cluster, Node, until
 from .running import messages, run, running
-
-
-@pytest.fixture
-def cluster(tmp_path: Path) -> Cluster:
-    return Cluster(tmp_path)
-
-
-@pytest.fixture(autouse=True)
-def _log_everything(caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level("INFO")
 
 
 def test_the_first_candidate_leads_and_the_others_follow(cluster: Cluster, caplog: pytest.LogCaptureFixture) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import sqlite3
@@ -68,16 +67,12 @@ def ready(node: Node) -> tuple[int, str]:
 def promote(node: Node) -> None:
     """Make a node the primary, and wait until it is."""
 
-    def is_primary() -> bool:
-        with urllib.request.urlopen(f"{node.url}/info", timeout=10) as response:
-            return bool(json.load(response)["isPrimary"])
-
     def agreed() -> bool:  # not as long as it is not connected to the primary
-        with urllib.request.urlopen(urllib.request.Request(f"{node.url}/promote", method="POST"), timeout=30):
-            return True
+        node.post("/promote")
+        return True
 
     wait_for(agreed, f"consent to the promotion of {node.name}")
-    wait_for(is_primary, f"promotion of {node.name}")
+    wait_for(lambda: node.is_primary, f"promotion of {node.name}")
 
 
 def ended(node: Node) -> int:

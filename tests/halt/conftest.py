@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from tests.support.nodes import Node
+from tests.support.sql import sql as run_sql
 from tests.support.waiting import wait_for
 
 from .application import Remote
@@ -15,11 +16,7 @@ from .application import Remote
 
 def sql(node: Node, *statements: str, name: str = "db", timeout: float = 10.0) -> list[Any]:
     """Statements on a connection of their own; what the last one returns."""
-    rows: list[Any] = []
-    with closing(sqlite3.connect(node.path(name), timeout=timeout, isolation_level=None)) as db:
-        for statement in statements:
-            rows = db.execute(statement).fetchall()
-    return rows
+    return run_sql(node.path(name), *statements, timeout=timeout)
 
 
 def rows(node: Node, name: str = "db") -> list[int]:

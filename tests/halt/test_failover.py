@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import itertools
-import json
 import os
 import signal
-import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,12 +16,6 @@ from tests.support.waiting import wait_for
 
 from .application import Failed, Remote
 from .conftest import Cluster, assert_same, rows, sql
-
-
-def leads(node: Node) -> bool:
-    """Whether it is the primary."""
-    with urllib.request.urlopen(f"{node.url}/info", timeout=5) as answer:
-        return bool(json.load(answer)["isPrimary"])
 
 
 @pytest.mark.parametrize(
@@ -57,7 +49,7 @@ def test_the_primary_changes(
         change(how, a, b)
         count, _ = app.answer()
         acknowledged = 20 + count
-        wait_for(lambda: leads(b), "new primary", 40)
+        wait_for(lambda: b.is_primary, "new primary", 40)
         app.close()
         app.release()
         tries = itertools.count(200_000, 10)
@@ -103,7 +95,7 @@ def change(how: str, a: Node, b: Node) -> None:
     """Make the first candidate give way to the second."""
     assert a.process is not None
     if how == "promote":
-        urllib.request.urlopen(urllib.request.Request(f"{b.url}/promote", method="POST"), timeout=30).close()
+        b.post("/promote")
     elif how == "stop":
         assert a.stop() == 0
     elif how == "kill":

@@ -196,7 +196,7 @@ def _wait_for_writes(browsers: list[Browser], number: int) -> None:
 def _switch(new: Node, old: Node) -> tuple[float, float]:
     """Make the other one primary; from when to when that took."""
     began = time.monotonic()
-    urllib.request.urlopen(urllib.request.Request(new.url + "/promote", method="POST"), timeout=30).close()
+    new.post("/promote")
     wait_for(lambda: (_role(new), _role(old)) == ("primary", "replica"), "the switch", 30)
     return began, time.monotonic()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import os
 import random
 import re
@@ -11,10 +12,11 @@ import signal
 import socket
 import subprocess
 import sysconfig
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+import urllib.request
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 
@@ -22,6 +24,7 @@ from litefs.ltx import Pos
 from litefs.mount.kernel import mounted_type, unmount
 
 from .netns import Host
+from .programs import missing
 from .waiting import LIMIT, wait_for
 
 COMMAND = Path(sysconfig.get_path("scripts")) / "litefs"
@@ -201,6 +204,50 @@ class Node:
     def wait_pos(self, name: str, pos: Pos, timeout: float = LIMIT) -> None:
         """Wait until a database is at a position."""
         wait_for(lambda: self.pos(name) == pos, f"position {pos} of {name} on {self.name}", timeout)
+
+    # ------------------------------------------------------------------------------------------------------ asking
+
+    def info(self, timeout: float = 5) -> dict[str, Any]:
+        """What it says of itself. Raises OSError when it does not answer."""
+        with urllib.request.urlopen(f"{self.url}/info", timeout=timeout) as answer:
+            found: dict[str, Any] = json.load(answer)
+            return found
+
+    @property
+    def is_primary(self) -> bool:
+        """Whether it says that it is; not while it does not answer."""
+        with suppress(OSError):
+            return bool(self.info()["isPrimary"])
+        return False
+
+    def post(self, path: str, timeout: float = 30) -> None:
+        """POST without a body. Raises OSError for anything but 200."""
+        urllib.request.urlopen(urllib.request.Request(self.url + path, method="POST"), timeout=timeout).close()
+
+    def export(self, name: str, timeout: float = 60) -> bytes:
+        """A database, as its API gives it out."""
+        with urllib.request.urlopen(f"{self.url}/export?name={name}", timeout=timeout) as answer:
+            data: bytes = answer.read()
+            return data
+
+
+N = TypeVar("N", bound=Node)
+
+
+@contextmanager
+def gathered(nodes: list[N]) -> Iterator[None]:
+    """None of the nodes that a test puts on the list is left behind.
+
+    An error in the log of a node that the test did not expect fails the test.
+    """
+    if not COMMAND.exists():
+        missing(f"the command is not installed: no {COMMAND}")
+    yield
+    for node in reversed(nodes):
+        node.destroy()
+    assert not [node.mount for node in nodes if mounted_type(node.mount)], "mounts are left behind"
+    surprises = {node.name: node.surprises() for node in nodes}
+    assert not any(surprises.values()), f"unexpected errors in the log: {surprises}"
 
 
 def adopt(node: Node, data: Path) -> None:

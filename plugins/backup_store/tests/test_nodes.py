@@ -13,7 +13,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 from urllib.request import urlopen
 
 import pytest
@@ -24,6 +23,7 @@ from litefs_backup_store.sealing import is_sealed
 from litefs_backup_store.vault import Vault
 
 from tests.support.nodes import COMMAND, Node
+from tests.support.sql import sql
 from tests.support.waiting import wait_for
 
 
@@ -34,14 +34,6 @@ def node(tmp_path: Path) -> Iterator[Node]:
     found = Node(tmp_path / "node", settings={"backup": {"type": "folder", "path": str(tmp_path / "backup")}})
     yield found
     found.destroy()
-
-
-def sql(path: str, *statements: str) -> list[tuple[Any, ...]]:
-    rows: list[tuple[Any, ...]] = []
-    with closing(sqlite3.connect(path, timeout=10, isolation_level=None)) as connection:
-        for statement in statements:
-            rows = connection.execute(statement).fetchall()
-    return rows
 
 
 def saved(node: Node, folder: Path, name: str = "app.db", keys: Sequence[Key] = ()) -> None:
@@ -61,12 +53,6 @@ def refused(node: Node, *arguments: str) -> str:
     done = subprocess.run(command, capture_output=True, text=True, cwd=node.directory)
     assert done.returncode
     return done.stderr
-
-
-def export(node: Node) -> bytes:
-    with urlopen(f"{node.url}/export?name=app.db", timeout=30) as response:
-        data: bytes = response.read()
-    return data
 
 
 def test_a_table_dropped_by_mistake_comes_back_into_the_running_cluster(node: Node, tmp_path: Path) -> None:
@@ -110,11 +96,11 @@ def test_everything_is_deleted_and_comes_back_though_it_is_encrypted(node: Node,
         saved(node, tmp_path, name, [key])
     sql(node.path("app.db"), "INSERT INTO t VALUES (1)")
     saved(node, tmp_path, keys=[key])
-    image, pos = export(node), node.pos("app.db")
+    image, pos = node.export("app.db"), node.pos("app.db")
     node.kill()
     shutil.rmtree(node.data)
     node.start()
-    assert export(node) == image
+    assert node.export("app.db") == image
     assert node.pos("app.db") == pos
     assert os.path.exists(node.path("b.db"))
     out = litefs(node, "verify")
@@ -171,5 +157,5 @@ def test_killed_again_and_again(node: Node, tmp_path: Path) -> None:
         node.start()
     saved(node, tmp_path)
     litefs(node, "restore", "-db", "app.db", "-to", "copy.db")
-    assert (node.directory / "copy.db").read_bytes() == export(node)
+    assert (node.directory / "copy.db").read_bytes() == node.export("app.db")
     assert "ok" in litefs(node, "verify")

@@ -18,17 +18,10 @@ import pytest
 from litefs.mount.kernel import mounted_type, unmount
 from tests.support.cloud import CloudServer, running_cloud
 from tests.support.nodes import Node
+from tests.support.sql import sql
 from tests.support.waiting import wait_for
 
 PEER = os.environ.get("LITEFS_PEER", "")
-
-
-def sql(path: str, *statements: str) -> list[tuple[Any, ...]]:
-    rows: list[tuple[Any, ...]] = []
-    with closing(sqlite3.connect(path, timeout=10, isolation_level=None)) as connection:
-        for statement in statements:
-            rows = connection.execute(statement).fetchall()
-    return rows
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import os
 import signal
 import sqlite3
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, closing
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,22 +21,10 @@ import trio
 from litefs import ltx
 from litefs.ltx import Pos
 from litefs.testing import BackupConformance, History
-from tests.support.cloud import CloudServer, running_cloud
+from tests.support.cloud import CloudServer
 
 GOLDEN = Path(os.environ.get("LITEFS_GOLDEN", Path(__file__).parents[4] / "shared" / "golden")) / "backup"
 CLUSTER_ID = "LFSC0123456789ABCDEF"
-
-
-@pytest.fixture(scope="module")
-def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CloudServer]:
-    """One server for all tests; each has clusters of its own."""
-    with running_cloud(tmp_path_factory.mktemp("server")) as found:
-        yield found
-
-
-@pytest.fixture
-def server(shared: CloudServer) -> CloudServer:
-    return shared.begin_test()
 
 
 def api(server: CloudServer, token: str, **headers: str) -> httpx.Client:

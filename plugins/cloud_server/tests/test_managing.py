@@ -5,25 +5,12 @@ from __future__ import annotations
 import socket
 import sqlite3
 import time
-from collections.abc import Iterator
 from contextlib import closing
 
 import httpx
-import pytest
 
 from litefs.testing import History
-from tests.support.cloud import CloudServer, running_cloud
-
-
-@pytest.fixture(scope="module")
-def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CloudServer]:
-    with running_cloud(tmp_path_factory.mktemp("server")) as found:
-        yield found
-
-
-@pytest.fixture
-def server(shared: CloudServer) -> CloudServer:
-    return shared.begin_test()
+from tests.support.cloud import CloudServer
 
 
 def api(server: CloudServer, token: str) -> httpx.Client:

@@ -22,27 +22,16 @@ from litefs_cloud_server.web.sessions import LIFETIME, LIMIT, Sessions
 
 from litefs.ltx import Pos
 from tests.support.browser import Browser, BrowserError, running_browser
-from tests.support.cloud import CloudServer, running_cloud
+from tests.support.cloud import CloudServer
 from tests.support.waiting import wait_for
 
 NASTY = """<b onmouseover="x()">'&"</b><script>x()</script>.db""".replace("/", "|")
 
 
 @pytest.fixture(scope="module")
-def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CloudServer]:
-    with running_cloud(tmp_path_factory.mktemp("server")) as found:
-        yield found
-
-
-@pytest.fixture(scope="module")
 def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
     with running_browser(tmp_path_factory.mktemp("browser")) as found:
         yield found
-
-
-@pytest.fixture
-def server(shared: CloudServer) -> CloudServer:
-    return shared.begin_test()
 
 
 @pytest.fixture

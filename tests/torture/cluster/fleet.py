@@ -9,7 +9,6 @@ import sqlite3
 import subprocess
 import sys
 import time
-import urllib.request
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -95,20 +94,13 @@ class Fleet:
             history.read(node.name, self.record(node))
         return history
 
-    @staticmethod
-    def info(node: Node) -> dict[str, Any]:
-        """What a node says of itself; raises OSError when it does not answer."""
-        with urllib.request.urlopen(f"{node.url}/info", timeout=ANSWER) as response:
-            found: dict[str, Any] = json.load(response)
-            return found
-
     def primary(self, among: Sequence[Node] | None = None) -> Node:
         """Wait for the primary."""
 
         def find() -> Node | None:
             for node in self.nodes if among is None else among:
                 try:
-                    if node.running and self.info(node)["isPrimary"]:
+                    if node.running and node.info(ANSWER)["isPrimary"]:
                         return node
                 except OSError:
                     pass
@@ -170,8 +162,7 @@ class Fleet:
 
     def _export(self, node: Node) -> Path:
         target = self._directory / f"{node.name}.export"
-        with urllib.request.urlopen(f"{node.url}/export?name={NAME}", timeout=SETTLE) as response:
-            target.write_bytes(response.read())
+        target.write_bytes(node.export(NAME, timeout=SETTLE))
         return target
 
     def kept(self) -> set[Key]:
