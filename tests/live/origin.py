@@ -10,6 +10,8 @@ from pathlib import Path
 from litefs.live import LiveDatabase, PageSet
 from litefs.ltx import lock_page
 
+from .reader import CREATE, FILL
+
 Pages = dict[int, bytes]
 
 
@@ -70,6 +72,19 @@ def nothing() -> None:
 
 def apply(live: LiveDatabase, changes: PageSet, before: Callable[[], None] = nothing, seconds: float = 10) -> None:
     live.apply(changes, before=before, deadline=time.monotonic() + seconds)
+
+
+def step(origin: Origin, live: LiveDatabase, *statements: str) -> None:
+    """A transaction, there and in the copy."""
+    origin.execute(*statements)
+    apply(live, origin.changes())
+
+
+def filled(folder: Path, live: LiveDatabase, page_size: int = 4096, mode: str = "wal") -> Origin:
+    """A database that has the rows of generation 0 (see `reader`), there and in the copy."""
+    origin = Origin(folder / "origin.db", page_size, mode)
+    step(origin, live, CREATE, FILL)
+    return origin
 
 
 def content(live: LiveDatabase, path: Path) -> bytes:

@@ -10,7 +10,7 @@ import pytest
 from litefs.live import Busy, LiveDatabase
 
 from .client import Client, ClientError
-from .origin import Origin, apply
+from .origin import Origin, step
 
 MODES = pytest.mark.parametrize("mode", ["wal", "delete"])
 
@@ -22,15 +22,13 @@ def hold(live: LiveDatabase, seconds: float = 2.0) -> None:
 @MODES
 def test_we_write_and_nobody_else(tmp_path: Path, path: Path, live: LiveDatabase, mode: str) -> None:
     origin = Origin(tmp_path / "origin.db", mode=mode)
-    origin.execute("CREATE TABLE t(a)")
-    apply(live, origin.changes())
+    step(origin, live, "CREATE TABLE t(a)")
     with Client(str(path), timeout=0) as client:
         hold(live)
         for number in range(5):
             with pytest.raises(ClientError, match="locked"):
                 client("INSERT INTO t VALUES(-1)")
-            origin.execute(f"INSERT INTO t VALUES({number})")
-            apply(live, origin.changes())
+            step(origin, live, f"INSERT INTO t VALUES({number})")
             assert client.value("SELECT count(*) FROM t") == number + 1  # readers go on
         live.checkpoint()
         with live.snapshot(str(path), f"{path}-wal", lambda: None, time.monotonic() + 2) as snapshot:
@@ -45,8 +43,7 @@ def test_we_write_and_nobody_else(tmp_path: Path, path: Path, live: LiveDatabase
 @MODES
 def test_a_writer_is_waited_for(tmp_path: Path, path: Path, live: LiveDatabase, mode: str) -> None:
     origin = Origin(tmp_path / "origin.db", mode=mode)
-    origin.execute("CREATE TABLE t(a)")
-    apply(live, origin.changes())
+    step(origin, live, "CREATE TABLE t(a)")
     with Client(str(path), timeout=0) as client:
         client("BEGIN IMMEDIATE")
         with pytest.raises(Busy, match="another writer is active"):
@@ -61,8 +58,7 @@ def test_a_writer_is_waited_for(tmp_path: Path, path: Path, live: LiveDatabase, 
 @MODES
 def test_what_the_caller_raises_ends_it(tmp_path: Path, path: Path, live: LiveDatabase, mode: str) -> None:
     origin = Origin(tmp_path / "origin.db", mode=mode)
-    origin.execute("CREATE TABLE t(a)")
-    apply(live, origin.changes())
+    step(origin, live, "CREATE TABLE t(a)")
     with pytest.raises(ZeroDivisionError):
         live.hold(lambda: print(1 / 0), time.monotonic() + 2)
     with Client(str(path), timeout=0) as client:
@@ -75,8 +71,7 @@ def test_a_database_that_is_not_there_yet(tmp_path: Path, path: Path, live: Live
     with Client(str(path), timeout=0) as client:
         with pytest.raises(ClientError, match="locked"):
             client("CREATE TABLE t(a)")
-        origin.execute("CREATE TABLE t(a)")
-        apply(live, origin.changes())
+        step(origin, live, "CREATE TABLE t(a)")
         with pytest.raises(ClientError, match="locked"):
             client("INSERT INTO t VALUES(1)")
         live.unhold()
@@ -85,18 +80,15 @@ def test_a_database_that_is_not_there_yet(tmp_path: Path, path: Path, live: Live
 
 def test_the_database_changes_to_wal_meanwhile(tmp_path: Path, path: Path, live: LiveDatabase) -> None:
     origin = Origin(tmp_path / "origin.db", mode="delete")
-    origin.execute("CREATE TABLE t(a)")
-    apply(live, origin.changes())
+    step(origin, live, "CREATE TABLE t(a)")
     hold(live)
     origin.db.execute("PRAGMA journal_mode=WAL")
-    origin.execute("INSERT INTO t VALUES(1)")
-    apply(live, origin.changes())
+    step(origin, live, "INSERT INTO t VALUES(1)")
     with Client(str(path), timeout=0) as client:
         assert client.value("PRAGMA journal_mode") == "wal"
         with pytest.raises(ClientError, match="locked"):
             client("INSERT INTO t VALUES(2)")
-        origin.execute("INSERT INTO t VALUES(3)")
-        apply(live, origin.changes())
+        step(origin, live, "INSERT INTO t VALUES(3)")
         with pytest.raises(ClientError, match="locked"):
             client("INSERT INTO t VALUES(2)")
         live.unhold()
@@ -106,13 +98,11 @@ def test_the_database_changes_to_wal_meanwhile(tmp_path: Path, path: Path, live:
 
 def test_the_database_leaves_wal_meanwhile(tmp_path: Path, path: Path, live: LiveDatabase) -> None:
     origin = Origin(tmp_path / "origin.db", mode="wal")
-    origin.execute("CREATE TABLE t(a)")
-    apply(live, origin.changes())
+    step(origin, live, "CREATE TABLE t(a)")
     hold(live)
     origin.db.execute("PRAGMA journal_mode=DELETE")
     for number in range(3):
-        origin.execute(f"INSERT INTO t VALUES({number})")
-        apply(live, origin.changes())
+        step(origin, live, f"INSERT INTO t VALUES({number})")
         with Client(str(path), timeout=0) as client, pytest.raises(ClientError, match="locked"):
             client("INSERT INTO t VALUES(-1)")
     live.unhold()

@@ -10,20 +10,17 @@ import pytest
 from litefs.live import Busy, LiveDatabase
 
 from .client import Client
-from .origin import Origin, apply, content, page_set
+from .origin import Origin, apply, content, filled, page_set, step
 from .reader import CREATE, FILL, LOOK, next_generation
 
 
 def test_into_wal_mode_under_open_connections(tmp_path: Path, path: Path, live: LiveDatabase) -> None:
-    origin = Origin(tmp_path / "origin.db", mode="delete")
-    origin.execute(CREATE, FILL)
-    apply(live, origin.changes())
+    origin = filled(tmp_path, live, mode="delete")
     with Client(str(path)) as client:
         assert client(LOOK) == [[0, 0, 100]]
         origin.db.execute("PRAGMA journal_mode=WAL")
         apply(live, origin.changes())
-        origin.execute(next_generation(1))
-        apply(live, origin.changes())
+        step(origin, live, next_generation(1))
         assert client(LOOK) == [[1, 1, 100]]
         assert client.value("PRAGMA journal_mode") == "wal"
         assert client.value("PRAGMA integrity_check") == "ok"
@@ -31,11 +28,8 @@ def test_into_wal_mode_under_open_connections(tmp_path: Path, path: Path, live: 
 
 @pytest.mark.parametrize("bystander", [False, True])
 def test_out_of_wal_mode(tmp_path: Path, path: Path, live: LiveDatabase, bystander: bool) -> None:
-    origin = Origin(tmp_path / "origin.db")
-    origin.execute(CREATE, FILL)
-    apply(live, origin.changes())
-    origin.execute(next_generation(1))
-    apply(live, origin.changes())
+    origin = filled(tmp_path, live)
+    step(origin, live, next_generation(1))
     with Client(str(path)) as client:
         assert client(LOOK) == [[1, 1, 100]]
         if not bystander:
@@ -44,8 +38,7 @@ def test_out_of_wal_mode(tmp_path: Path, path: Path, live: LiveDatabase, bystand
         apply(live, origin.changes())
         assert Path(f"{path}-wal").exists() == bystander
         for number in range(2, 6):
-            origin.execute(next_generation(number))
-            apply(live, origin.changes())
+            step(origin, live, next_generation(number))
             live.checkpoint()
             if bystander:
                 assert client(LOOK) == [[number, number, 100]]
@@ -53,22 +46,18 @@ def test_out_of_wal_mode(tmp_path: Path, path: Path, live: LiveDatabase, bystand
     live.checkpoint()
     assert not Path(f"{path}-wal").exists()
     assert path.read_bytes() == origin.data()
-    origin.execute(next_generation(6))
-    apply(live, origin.changes())
+    step(origin, live, next_generation(6))
     assert path.read_bytes() == origin.data()
 
 
 def test_out_of_wal_mode_and_back(tmp_path: Path, path: Path, live: LiveDatabase) -> None:
-    origin = Origin(tmp_path / "origin.db")
-    origin.execute(CREATE, FILL)
-    apply(live, origin.changes())
+    origin = filled(tmp_path, live)
     with Client(str(path)) as client:
         for number in range(10):
             assert client.value("PRAGMA integrity_check") == "ok"
             origin.db.execute(f"PRAGMA journal_mode={['DELETE', 'WAL'][number % 2]}")
             apply(live, origin.changes())
-            origin.execute(next_generation(number))
-            apply(live, origin.changes())
+            step(origin, live, next_generation(number))
             assert client(LOOK) == [[number, number, 100]]
             live.checkpoint()
     live.close()
@@ -104,8 +93,7 @@ def test_another_page_size_under_open_connections(
                 assert client.value("PRAGMA page_size") == sizes[turn % 2]
                 assert client.value("PRAGMA integrity_check") == "ok"
             assert content(live, path) == origin.data()
-            origin.execute(next_generation(turn + 100))
-            apply(live, origin.changes())
+            step(origin, live, next_generation(turn + 100))
             assert clients[0](LOOK) == [[turn + 100, turn + 100, 100]]
             clients[1](f"INSERT INTO t VALUES(1000 + {turn}, 0, 'their own')")
             assert clients[0].value("PRAGMA integrity_check") == "ok"
@@ -139,8 +127,7 @@ def test_the_end_of_a_database_and_its_return(tmp_path: Path, path: Path, live: 
         apply(live, origin.everything())
         with Client(str(path)) as client:
             assert client(LOOK) == [[turn, turn, 100]] if turn else [[0, 0, 100]]
-            origin.execute(next_generation(turn + 1))
-            apply(live, origin.changes())
+            step(origin, live, next_generation(turn + 1))
             apply(live, page_set(4096, 0, {}))
             assert sorted(entry.name for entry in tmp_path.glob("copy.db*")) == []
             if turn == 1:
@@ -176,8 +163,7 @@ def test_a_database_replaced_by_somebody_else_is_opened_anew(tmp_path: Path, pat
     origin = Origin(tmp_path / "origin.db")
     origin.execute(CREATE, FILL)
     apply(live, origin.everything())
-    origin.execute(next_generation(1))
-    apply(live, origin.changes())
+    step(origin, live, next_generation(1))
     for suffix in ("", "-wal", "-shm"):
         Path(f"{path}{suffix}").unlink()
     origin.execute(next_generation(2))

@@ -11,7 +11,7 @@ import pytest
 from litefs.live import Busy, LiveDatabase
 
 from .client import Client, ClientError
-from .origin import Origin, apply, content
+from .origin import Origin, apply, content, filled, step
 from .reader import CREATE, FILL, LOOK, Reader, next_generation
 
 
@@ -20,15 +20,15 @@ def test_every_transaction_leaves_the_database_whole(
     tmp_path: Path, path: Path, live: LiveDatabase, page_size: int
 ) -> None:
     origin = Origin(tmp_path / "origin.db", page_size, "delete")
-    origin.execute("CREATE TABLE t(a INTEGER PRIMARY KEY, b)")
-    apply(live, origin.changes())
+    step(origin, live, "CREATE TABLE t(a INTEGER PRIMARY KEY, b)")
     with Client(str(path)) as client:
         for number in range(60):
-            origin.execute(
+            step(
+                origin,
+                live,
                 f"INSERT INTO t(b) VALUES(randomblob({number * 137 % 4000}))",
                 f"DELETE FROM t WHERE a % 7 = {number % 7} AND {number % 5 == 0}",
             )
-            apply(live, origin.changes())
             assert path.read_bytes() == origin.data()
             assert client("SELECT a, length(b) FROM t") == origin.rows("SELECT a, length(b) FROM t")
             assert client.value("PRAGMA integrity_check") == "ok"
@@ -37,15 +37,12 @@ def test_every_transaction_leaves_the_database_whole(
 
 @pytest.mark.slow
 def test_readers_never_see_a_torn_state(tmp_path: Path, path: Path, live: LiveDatabase) -> None:
-    origin = Origin(tmp_path / "origin.db", mode="truncate")
-    origin.execute(CREATE, FILL)
-    apply(live, origin.changes())
+    origin = filled(tmp_path, live, mode="truncate")
     readers = [Reader(path) for _ in range(3)]
     end, number = time.monotonic() + 3, 0
     while time.monotonic() < end:
         number += 1
-        origin.execute(next_generation(number))
-        apply(live, origin.changes())
+        step(origin, live, next_generation(number))
     seen = [reader.finish() for reader in readers]
     assert min(count for count, _ in seen) > 0, seen
     assert number > 20
@@ -53,9 +50,7 @@ def test_readers_never_see_a_torn_state(tmp_path: Path, path: Path, live: LiveDa
 
 
 def test_a_reader_delays_us_and_then_makes_us_give_up(tmp_path: Path, path: Path, live: LiveDatabase) -> None:
-    origin = Origin(tmp_path / "origin.db", mode="delete")
-    origin.execute(CREATE, FILL)
-    apply(live, origin.changes())
+    origin = filled(tmp_path, live, mode="delete")
     origin.execute(next_generation(1))
     changes = origin.changes()
     with Client(str(path)) as client, Client(str(path), timeout=0) as other:
@@ -77,9 +72,7 @@ def test_a_reader_delays_us_and_then_makes_us_give_up(tmp_path: Path, path: Path
 
 
 def test_a_writer_makes_us_give_up(tmp_path: Path, path: Path, live: LiveDatabase) -> None:
-    origin = Origin(tmp_path / "origin.db", mode="delete")
-    origin.execute(CREATE, FILL)
-    apply(live, origin.changes())
+    origin = filled(tmp_path, live, mode="delete")
     with Client(str(path)) as client:
         client("BEGIN IMMEDIATE")
         client("UPDATE t SET generation=7")
@@ -90,9 +83,7 @@ def test_a_writer_makes_us_give_up(tmp_path: Path, path: Path, live: LiveDatabas
 
 
 def test_before_may_refuse(tmp_path: Path, path: Path, live: LiveDatabase) -> None:
-    origin = Origin(tmp_path / "origin.db", mode="delete")
-    origin.execute(CREATE, FILL)
-    apply(live, origin.changes())
+    origin = filled(tmp_path, live, mode="delete")
     origin.execute(next_generation(1))
 
     def refuse() -> None:
@@ -108,9 +99,7 @@ def test_before_may_refuse(tmp_path: Path, path: Path, live: LiveDatabase) -> No
 
 
 def test_a_hot_journal_is_rolled_back_first(tmp_path: Path, path: Path, live: LiveDatabase) -> None:
-    origin = Origin(tmp_path / "origin.db", mode="delete")
-    origin.execute(CREATE, FILL)
-    apply(live, origin.changes())
+    origin = filled(tmp_path, live, mode="delete")
     for number in range(1, 4):
         with Client(str(path)) as writer:
             writer("PRAGMA cache_size=2")
@@ -121,8 +110,7 @@ def test_a_hot_journal_is_rolled_back_first(tmp_path: Path, path: Path, live: Li
         assert Path(f"{path}-journal").exists()
         if number == 3:
             assert content(live, path) == origin.data()
-        origin.execute(f"UPDATE t SET generation={number} WHERE k < 50")
-        apply(live, origin.changes())
+        step(origin, live, f"UPDATE t SET generation={number} WHERE k < 50")
         assert path.read_bytes() == origin.data()
 
 
@@ -152,11 +140,8 @@ def test_a_connection_opened_before_there_was_a_database(tmp_path: Path, path: P
 
 
 def test_a_log_left_by_an_earlier_database_is_not_replayed(tmp_path: Path, path: Path, live: LiveDatabase) -> None:
-    origin = Origin(tmp_path / "origin.db")
-    origin.execute(CREATE, FILL)
-    apply(live, origin.changes())
-    origin.execute(next_generation(1))
-    apply(live, origin.changes())
+    origin = filled(tmp_path, live)
+    step(origin, live, next_generation(1))
     log = Path(f"{path}-wal").read_bytes()
     assert log
     live.close()

@@ -16,7 +16,7 @@ from litefs.live.snapshot import Source
 from litefs.ltx import lock_page
 
 from .client import Client, ClientError
-from .origin import Origin, apply, nothing
+from .origin import Origin, apply, filled, nothing, step
 from .reader import CREATE, FILL, LOOK, next_generation
 
 
@@ -36,19 +36,15 @@ def drain(snapshot: Snapshot[object], batch: int = 7) -> bytes:
 def test_writers_go_on_and_the_snapshot_stays(
     tmp_path: Path, path: Path, live: LiveDatabase, mode: str, page_size: int
 ) -> None:
-    origin = Origin(tmp_path / "origin.db", page_size, mode)
-    origin.execute(CREATE, FILL)
-    apply(live, origin.changes())
+    origin = filled(tmp_path, live, page_size, mode)
     with Client(str(path), timeout=0) as client:
         for number in range(1, 8):
-            origin.execute(next_generation(number))
-            apply(live, origin.changes())
+            step(origin, live, next_generation(number))
             before = origin.data()
             snapshot = begin(live, path, number)
             assert (snapshot.noted, snapshot.page_size) == (number, page_size)
             for extra in range(5):
-                origin.execute(next_generation(number * 10 + extra), f"CREATE TABLE t{number}_{extra}(x)")
-                apply(live, origin.changes())
+                step(origin, live, next_generation(number * 10 + extra), f"CREATE TABLE t{number}_{extra}(x)")
                 live.checkpoint()
                 client("PRAGMA wal_checkpoint(TRUNCATE)")
                 assert client.value("SELECT min(generation) FROM t") == number * 10 + extra
@@ -58,11 +54,8 @@ def test_writers_go_on_and_the_snapshot_stays(
 
 @pytest.mark.parametrize("mode", ["PASSIVE", "TRUNCATE"])
 def test_a_log_that_was_copied_may_be_written_over(tmp_path: Path, path: Path, live: LiveDatabase, mode: str) -> None:
-    origin = Origin(tmp_path / "origin.db")
-    origin.execute(CREATE, FILL)
-    apply(live, origin.changes())
-    origin.execute(next_generation(1))
-    apply(live, origin.changes())
+    origin = filled(tmp_path, live)
+    step(origin, live, next_generation(1))
     before = origin.data()
     with Client(str(path), timeout=0) as client:
         assert client(f"PRAGMA wal_checkpoint({mode})")[0][0] == 0
@@ -75,11 +68,8 @@ def test_a_log_that_was_copied_may_be_written_over(tmp_path: Path, path: Path, l
 
 
 def test_only_snapshots_hold_up_checkpoints_and_they_share(tmp_path: Path, path: Path, live: LiveDatabase) -> None:
-    origin = Origin(tmp_path / "origin.db")
-    origin.execute(CREATE, FILL)
-    apply(live, origin.changes())
-    origin.execute(next_generation(1))
-    apply(live, origin.changes())
+    origin = filled(tmp_path, live)
+    step(origin, live, next_generation(1))
     with Client(str(path), timeout=0) as client:
         first, second = begin(live, path), begin(live, path)
         first.close()
@@ -90,11 +80,8 @@ def test_only_snapshots_hold_up_checkpoints_and_they_share(tmp_path: Path, path:
 
 
 def test_closing_the_database_first_keeps_the_snapshot(tmp_path: Path, path: Path, live: LiveDatabase) -> None:
-    origin = Origin(tmp_path / "origin.db")
-    origin.execute(CREATE, FILL)
-    apply(live, origin.changes())
-    origin.execute(next_generation(1))
-    apply(live, origin.changes())
+    origin = filled(tmp_path, live)
+    step(origin, live, next_generation(1))
     snapshot = begin(live, path)
     live.close()
     assert Path(f"{path}-wal").exists()
@@ -185,8 +172,7 @@ def test_a_large_copy_lies_in_a_file_without_name(
     with begin(live, path) as snapshot:
         assert sorted(entry.name for entry in tmp_path.iterdir()) == ["copy.db", "origin.db"]
         before = origin.data()
-        origin.execute(next_generation(1))
-        apply(live, origin.changes())
+        step(origin, live, next_generation(1))
         assert drain(snapshot) == before
 
 
@@ -224,15 +210,12 @@ def test_the_lock_page_comes_as_zeros(tmp_path: Path) -> None:
 
 
 def test_large_logs_and_busy_writers(tmp_path: Path, path: Path, live: LiveDatabase) -> None:
-    origin = Origin(tmp_path / "origin.db", 512)
-    origin.execute(CREATE, FILL)
-    apply(live, origin.changes())
+    origin = filled(tmp_path, live, 512)
     with Client(str(path)) as client:
         client("BEGIN")
         client(LOOK)
         for number in range(1, 60):
-            origin.execute(next_generation(number))
-            apply(live, origin.changes())
+            step(origin, live, next_generation(number))
     copy = tmp_path / "restored.db"
     before = origin.data()
     assert Path(f"{path}-wal").stat().st_size > 2 * 4096 * 536
@@ -244,9 +227,7 @@ def test_large_logs_and_busy_writers(tmp_path: Path, path: Path, live: LiveDatab
 
 
 def test_nothing_is_noted_under_a_deadline_that_passed(tmp_path: Path, path: Path, live: LiveDatabase) -> None:
-    origin = Origin(tmp_path / "origin.db")
-    origin.execute(CREATE, FILL)
-    apply(live, origin.changes())
+    filled(tmp_path, live)
     assert begin(live, path, seconds=0).commit > 0
     with Client(str(path)) as client:
         client("BEGIN IMMEDIATE")

@@ -14,7 +14,7 @@ import pytest
 from litefs.live import Busy, LiveDatabase, PageSet
 
 from .client import Client, ClientError
-from .origin import Origin, apply, content, page_set
+from .origin import Origin, apply, content, filled, page_set, step
 from .reader import CREATE, FILL, LOOK, Reader, next_generation
 
 
@@ -23,16 +23,16 @@ def test_every_transaction_leaves_the_database_whole(
     tmp_path: Path, path: Path, live: LiveDatabase, page_size: int
 ) -> None:
     origin = Origin(tmp_path / "origin.db", page_size)
-    origin.execute("CREATE TABLE t(a INTEGER PRIMARY KEY, b)")
-    apply(live, origin.changes())
+    step(origin, live, "CREATE TABLE t(a INTEGER PRIMARY KEY, b)")
     with Client(str(path)) as client:
         assert client.value("PRAGMA journal_mode") == "wal"
         for number in range(60):
-            origin.execute(
+            step(
+                origin,
+                live,
                 f"INSERT INTO t(b) VALUES(randomblob({number * 137 % 4000}))",
                 f"DELETE FROM t WHERE a % 7 = {number % 7} AND {number % 5 == 0}",
             )
-            apply(live, origin.changes())
             assert client.value("PRAGMA integrity_check") == "ok"
             assert client("SELECT a, length(b) FROM t") == origin.rows("SELECT a, length(b) FROM t")
             if number % 20 == 19:
@@ -44,9 +44,7 @@ def test_every_transaction_leaves_the_database_whole(
 
 @pytest.mark.slow
 def test_a_long_reader_keeps_its_snapshot_and_holds_up_nothing(tmp_path: Path, path: Path, live: LiveDatabase) -> None:
-    origin = Origin(tmp_path / "origin.db")
-    origin.execute(CREATE, FILL)
-    apply(live, origin.changes())
+    origin = filled(tmp_path, live)
     with Client(str(path)) as client, Client(str(path)) as other:
         client("BEGIN")
         before = client("SELECT generation, pad FROM t")
@@ -65,9 +63,7 @@ def test_a_long_reader_keeps_its_snapshot_and_holds_up_nothing(tmp_path: Path, p
 
 
 def test_sqlite_writes_and_checkpoints_after_us_and_we_after_it(tmp_path: Path, path: Path, live: LiveDatabase) -> None:
-    origin = Origin(tmp_path / "origin.db")
-    origin.execute(CREATE, FILL)
-    apply(live, origin.changes())
+    origin = filled(tmp_path, live)
     with Client(str(path)) as client:
         for number in range(30):
             origin.execute(next_generation(number))
@@ -81,17 +77,14 @@ def test_sqlite_writes_and_checkpoints_after_us_and_we_after_it(tmp_path: Path, 
 
 
 def test_frames_that_a_killed_writer_left_are_replaced(tmp_path: Path, path: Path, live: LiveDatabase) -> None:
-    origin = Origin(tmp_path / "origin.db")
-    origin.execute(CREATE, FILL)
-    apply(live, origin.changes())
+    origin = filled(tmp_path, live)
     for number in range(1, 6):
         with Client(str(path)) as client, Client(str(path)) as writer:
             writer("PRAGMA cache_size=2")
             writer("BEGIN")
             writer("UPDATE t SET generation=-1, pad=randomblob(900)")
             writer.kill()
-            origin.execute(f"UPDATE t SET generation={number}")
-            apply(live, origin.changes())
+            step(origin, live, f"UPDATE t SET generation={number}")
             assert client(LOOK) == [[number, number, 100]]
             assert client.value("PRAGMA integrity_check") == "ok"
     assert content(live, path) == origin.data()
@@ -99,9 +92,7 @@ def test_frames_that_a_killed_writer_left_are_replaced(tmp_path: Path, path: Pat
 
 @pytest.mark.slow
 def test_one_transaction_over_many_index_blocks(tmp_path: Path, path: Path, live: LiveDatabase) -> None:
-    origin = Origin(tmp_path / "origin.db", 512)
-    origin.execute(CREATE, FILL)
-    apply(live, origin.changes())
+    origin = filled(tmp_path, live, 512)
     with Client(str(path)) as client:
         client("BEGIN")
         before = client(LOOK)
@@ -115,21 +106,17 @@ def test_one_transaction_over_many_index_blocks(tmp_path: Path, path: Path, live
         assert client(LOOK) == [[1, 1, 100]]
         assert client.value("PRAGMA integrity_check") == "ok"
         for number in range(2, 40):
-            origin.execute(next_generation(number))
-            apply(live, origin.changes())
+            step(origin, live, next_generation(number))
             assert client(LOOK) == [[number, number, 100]]
         assert client.value("PRAGMA integrity_check") == "ok"
         assert content(live, path) == origin.data()
 
 
 def test_a_shrinking_database(tmp_path: Path, path: Path, live: LiveDatabase) -> None:
-    origin = Origin(tmp_path / "origin.db")
-    origin.execute(CREATE, FILL)
-    apply(live, origin.changes())
+    origin = filled(tmp_path, live)
     with Client(str(path)) as client:
         pages = client.value("PRAGMA page_count")
-        origin.execute("DELETE FROM t WHERE k > 10")
-        apply(live, origin.changes())
+        step(origin, live, "DELETE FROM t WHERE k > 10")
         assert client.value("PRAGMA page_count") < pages / 2
         assert client.value("PRAGMA integrity_check") == "ok"
         client("PRAGMA wal_checkpoint(TRUNCATE)")
@@ -137,9 +124,7 @@ def test_a_shrinking_database(tmp_path: Path, path: Path, live: LiveDatabase) ->
 
 
 def test_a_size_without_pages(tmp_path: Path, path: Path, live: LiveDatabase) -> None:
-    origin = Origin(tmp_path / "origin.db")
-    origin.execute(CREATE, FILL)
-    apply(live, origin.changes())
+    origin = filled(tmp_path, live)
     data = origin.data()
     for commit in (len(data) // 4096 - 1, len(data) // 4096 - 1, len(data) // 4096 - 2):
         apply(live, page_set(4096, commit, {}))
@@ -150,10 +135,8 @@ def test_nothing_is_written_for_a_transaction_that_changes_nothing(
     tmp_path: Path, path: Path, live: LiveDatabase
 ) -> None:
     origin = Origin(tmp_path / "origin.db")
-    origin.execute(CREATE)
-    apply(live, origin.changes())
-    origin.execute(FILL)
-    apply(live, origin.changes())
+    step(origin, live, CREATE)
+    step(origin, live, FILL)
     size = Path(f"{path}-wal").stat().st_size
     apply(live, page_set(4096, len(origin.data()) // 4096, {}))
     assert Path(f"{path}-wal").stat().st_size == size
@@ -161,14 +144,11 @@ def test_nothing_is_written_for_a_transaction_that_changes_nothing(
 
 @pytest.mark.slow
 def test_the_log_is_written_over_once_it_was_copied(tmp_path: Path, path: Path, live: LiveDatabase) -> None:
-    origin = Origin(tmp_path / "origin.db")
-    origin.execute(CREATE, FILL)
-    apply(live, origin.changes())
+    origin = filled(tmp_path, live)
     sizes = set()
     with Client(str(path)) as client:
         for number in range(1, 200):
-            origin.execute(next_generation(number))
-            apply(live, origin.changes())
+            step(origin, live, next_generation(number))
             assert client(LOOK) == [[number, number, 100]]
             if number % 10 == 0:
                 live.checkpoint()
@@ -178,45 +158,35 @@ def test_the_log_is_written_over_once_it_was_copied(tmp_path: Path, path: Path, 
 
 
 def test_the_log_is_not_written_over_under_a_reader(tmp_path: Path, path: Path, live: LiveDatabase) -> None:
-    origin = Origin(tmp_path / "origin.db")
-    origin.execute(CREATE, FILL)
-    apply(live, origin.changes())
-    origin.execute(next_generation(1))
-    apply(live, origin.changes())
+    origin = filled(tmp_path, live)
+    step(origin, live, next_generation(1))
     with Client(str(path)) as client:
         client("BEGIN")
         assert client(LOOK) == [[1, 1, 100]]
         live.checkpoint()
         for number in range(2, 5):
-            origin.execute(next_generation(number))
-            apply(live, origin.changes())
+            step(origin, live, next_generation(number))
             live.checkpoint()
             assert client(LOOK) == [[1, 1, 100]]
 
 
 def test_a_damaged_index_is_recovered_first(tmp_path: Path, path: Path, live: LiveDatabase) -> None:
-    origin = Origin(tmp_path / "origin.db")
-    origin.execute(CREATE, FILL)
-    apply(live, origin.changes())
+    origin = filled(tmp_path, live)
     with Client(str(path)) as client:
         for number in range(1, 4):
             client.value("SELECT count(*) FROM t")
             code = f"open({str(path) + '-shm'!r}, 'r+b').write(bytes(60))"
             subprocess.run([sys.executable, "-c", code], check=True)
-            origin.execute(next_generation(number))
-            apply(live, origin.changes())
+            step(origin, live, next_generation(number))
             assert client(LOOK) == [[number, number, 100]]
     assert content(live, path) == origin.data()
 
 
 def test_a_stray_close_does_not_give_the_log_away(tmp_path: Path, path: Path, live: LiveDatabase) -> None:
     """Closing any descriptor drops the POSIX locks of SQLite in this process; ours must remain."""
-    origin = Origin(tmp_path / "origin.db")
-    origin.execute(CREATE, FILL)
-    apply(live, origin.changes())
+    origin = filled(tmp_path, live)
     for number in range(1, 4):
-        origin.execute(next_generation(number))
-        apply(live, origin.changes())
+        step(origin, live, next_generation(number))
         log = Path(f"{path}-wal").stat()
         for suffix in ("", "-shm"):
             Path(f"{path}{suffix}").read_bytes()
@@ -227,9 +197,7 @@ def test_a_stray_close_does_not_give_the_log_away(tmp_path: Path, path: Path, li
 
 
 def test_before_may_refuse(tmp_path: Path, path: Path, live: LiveDatabase) -> None:
-    origin = Origin(tmp_path / "origin.db")
-    origin.execute(CREATE, FILL)
-    apply(live, origin.changes())
+    origin = filled(tmp_path, live)
     origin.execute(next_generation(1))
     changes = origin.changes()
 
@@ -249,9 +217,7 @@ def test_before_may_refuse(tmp_path: Path, path: Path, live: LiveDatabase) -> No
 
 
 def test_a_writer_that_does_not_end_makes_us_give_up(tmp_path: Path, path: Path, live: LiveDatabase) -> None:
-    origin = Origin(tmp_path / "origin.db")
-    origin.execute(CREATE, FILL)
-    apply(live, origin.changes())
+    origin = filled(tmp_path, live)
     origin.execute(next_generation(1))
     changes = origin.changes()
     with Client(str(path)) as client:
@@ -282,15 +248,12 @@ def test_a_connection_in_exclusive_mode_makes_us_give_up(tmp_path: Path, path: P
 
 @pytest.mark.slow
 def test_readers_never_see_a_torn_state(tmp_path: Path, path: Path, live: LiveDatabase) -> None:
-    origin = Origin(tmp_path / "origin.db")
-    origin.execute(CREATE, FILL)
-    apply(live, origin.changes())
+    origin = filled(tmp_path, live)
     readers = [Reader(path) for _ in range(3)]
     end, number = time.monotonic() + 3, 0
     while time.monotonic() < end:
         number += 1
-        origin.execute(next_generation(number))
-        apply(live, origin.changes())
+        step(origin, live, next_generation(number))
         if number % 17 == 0:
             live.checkpoint()
     seen = [reader.finish() for reader in readers]
@@ -350,8 +313,7 @@ def test_a_kill_leaves_the_old_or_the_new_state(tmp_path: Path, path: Path, live
 
 def test_an_origin_that_fails_midway_leaves_the_old_state(tmp_path: Path, path: Path, live: LiveDatabase) -> None:
     origin = Origin(tmp_path / "origin.db")
-    origin.execute(CREATE, FILL, *["INSERT INTO t(pad) VALUES(zeroblob(3000000))"])
-    apply(live, origin.changes())
+    step(origin, live, CREATE, FILL, *["INSERT INTO t(pad) VALUES(zeroblob(3000000))"])
     good = origin.everything()
 
     def pages():  # type: ignore[no-untyped-def]
