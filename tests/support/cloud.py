@@ -12,9 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import pytest
-
-from .nodes import COMMAND, free_port
+from .nodes import COMMAND, free_port, need_command
 from .waiting import wait_for
 
 if TYPE_CHECKING:
@@ -89,8 +87,7 @@ class CloudServer:
 @contextmanager
 def running_cloud(folder: Path) -> Iterator[CloudServer]:
     """A server that is gone afterwards. An error of its own in its log fails the test."""
-    if not COMMAND.exists():
-        pytest.skip(f"the command is not installed: no {COMMAND}")
+    need_command()
     server = CloudServer(folder)
     server.start()
     try:

@@ -231,6 +231,12 @@ class Node:
             return data
 
 
+def need_command() -> None:
+    """Skip the test where `litefs` is not installed; where CI is true, fail it."""
+    if not COMMAND.exists():
+        missing(f"the command is not installed: no {COMMAND}")
+
+
 N = TypeVar("N", bound=Node)
 
 
@@ -240,8 +246,7 @@ def gathered(nodes: list[N]) -> Iterator[None]:
 
     An error in the log of a node that the test did not expect fails the test.
     """
-    if not COMMAND.exists():
-        missing(f"the command is not installed: no {COMMAND}")
+    need_command()
     yield
     for node in reversed(nodes):
         node.destroy()

@@ -24,7 +24,7 @@ from litefs.errors import ConfigError
 from litefs.ltx import Pos
 from litefs.testing import BackupConformance, History, backup_config
 from tests.support.faults import Fault, FaultyFront, times
-from tests.support.nodes import COMMAND, Node
+from tests.support.nodes import Node, need_command
 from tests.support.s3 import BUCKET, SECRET, S3Server, running_s3
 from tests.support.waiting import wait_for
 
@@ -226,8 +226,7 @@ def test_settings() -> None:
 
 
 def test_a_node_loses_everything_and_gets_it_back(server: S3Server, url: str, tmp_path: Path) -> None:
-    if not COMMAND.exists():
-        pytest.skip(f"the command is not installed: no {COMMAND}")
+    need_command()
     settings = {"backup": {"type": "s3", "url": url, "s3": server.section()}}
     node = Node(tmp_path / "node", settings=settings)
     try:

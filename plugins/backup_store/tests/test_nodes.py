@@ -22,18 +22,16 @@ from litefs_backup_store.sealed import SealedObjects
 from litefs_backup_store.sealing import is_sealed
 from litefs_backup_store.vault import Vault
 
-from tests.support.nodes import COMMAND, Node
+from tests.support.nodes import COMMAND, Node, gathered
 from tests.support.sql import sql
 from tests.support.waiting import wait_for
 
 
 @pytest.fixture
 def node(tmp_path: Path) -> Iterator[Node]:
-    if not COMMAND.exists():
-        pytest.skip(f"the command is not installed: no {COMMAND}")
     found = Node(tmp_path / "node", settings={"backup": {"type": "folder", "path": str(tmp_path / "backup")}})
-    yield found
-    found.destroy()
+    with gathered([found]):
+        yield found
 
 
 def saved(node: Node, folder: Path, name: str = "app.db", keys: Sequence[Key] = ()) -> None:

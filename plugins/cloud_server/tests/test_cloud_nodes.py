@@ -17,7 +17,7 @@ import pytest
 
 from litefs.mount.kernel import mounted_type, unmount
 from tests.support.cloud import CloudServer, running_cloud
-from tests.support.nodes import Node
+from tests.support.nodes import Node, gathered
 from tests.support.sql import sql
 from tests.support.waiting import wait_for
 
@@ -38,9 +38,8 @@ def make(tmp_path: Path) -> Iterator[Callable[..., Node]]:
         nodes.append(Node(tmp_path / name, **options))
         return nodes[-1]
 
-    yield make
-    for node in reversed(nodes):
-        node.destroy()
+    with gathered(nodes):
+        yield make
 
 
 def position(server: CloudServer, token: str, name: str = "app.db") -> str:
