@@ -24,7 +24,7 @@ def test_every_page_is_in_the_site(tmp_path: Path) -> None:
         env=os.environ | {"DOCS_SITE": str(tmp_path)},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=300,
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
