@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import socket
 import ssl
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -101,9 +101,33 @@ class Network:
         self.halts = Halts(store, role)
         self.remote = store.remote = RemoteHalts(store, role, self._peers)
         self._role = role
-        self._services = Services(
+        self._services = self._api(
             store,
-            role,
+            streams,
+            status,
+            url=leaser.advertise_url,
+            lags=client.lags,
+            not_ready=not_ready,
+            collectors=collectors,
+        )
+        self._tls = server_context(http.tls_cert, http.tls_key, http.tls_client_ca) if http.secure else None
+
+    def _api(
+        self,
+        store: Store,
+        streams: StreamServer,
+        status: Status,
+        *,
+        url: str,
+        lags: Mapping[str, float],
+        not_ready: Callable[[], str],
+        collectors: Iterable[Collector],
+    ) -> Services:
+        """What the HTTP API gets; `url` is this node's own."""
+        http = self._config.http
+        return Services(
+            store,
+            self._role,
             streams,
             self.machine,
             status,
@@ -113,11 +137,10 @@ class Network:
             token=http.auth_token,
             exempt=http.auth_exempt,
             sessions=Sessions(f"litefs-{store.node_id:016X}", secure=http.secure),
-            names={socket.gethostname(), role.hostname, urlsplit(leaser.advertise_url).hostname or ""},
+            names={socket.gethostname(), self._role.hostname, urlsplit(url).hostname or ""},
             secure=http.secure,
-            lags=client.lags,
+            lags=lags,
         )
-        self._tls = server_context(http.tls_cert, http.tls_key, http.tls_client_ca) if http.secure else None
 
     async def serve(self, listener: socket.socket, *, task_status: trio.TaskStatus[None]) -> None:
         """Answer requests until told to :meth:`leave`."""
