@@ -107,7 +107,7 @@ async def _apply(db: Database, incoming: Incoming, arriving: ExitStack) -> Pos:
     check(db, incoming)
     head = incoming.header
     ahead = head.is_snapshot or _writes_in_place(head, db.state)
-    if ahead:
+    if ahead or incoming.pages is None:  # a start does not read large files to see whether they are whole
         await trio.to_thread.run_sync(sync_file, incoming.path)
     keeping = Keeping(db, incoming) if head.is_snapshot else None
     writing = db.writer is not None or db.sending is not None
