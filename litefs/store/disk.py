@@ -174,12 +174,13 @@ class Disk:
         db = self._db
         if db.published == self._stamp.pos or not self._settled:
             return
+        # What comes meanwhile is not on disk: the stamp is of now. Entries of the table that are newer do no harm.
+        stamp, history = Stamp(db.state.page_size, db.state.commit, db.state.pos), db.trail.replaced
         await self.flush()
         with self.watching():
             await self._sync_content()
-        if not self._settled:
-            return  # moved meanwhile: next time
-        stamp = Stamp(db.state.page_size, db.state.commit, db.state.pos)
+        if not self._settled or db.state.page_size != stamp.page_size or db.trail.replaced is not history:
+            return  # next time
         blocks = db.table.take_changes(stamp.commit, whole=self._stamp.page_size != stamp.page_size)
         try:
             await trio.to_thread.run_sync(pagetable.save, db.path / "checksums", stamp, blocks)
