@@ -95,7 +95,8 @@ def _mounted(disk: Real, image: Path, size: int) -> Iterator[Real]:
     disk.path.mkdir()
     with open(image, "wb") as file:
         file.truncate(size)
-    subprocess.run(["mkfs.ext4", "-q", image], check=True, capture_output=True)
+    # Blocks as large as pages of memory, so that each of them is stored as a whole, or not.
+    subprocess.run(["mkfs.ext4", "-q", "-b", "4096", image], check=True, capture_output=True)
     disk.mount()
     try:
         yield disk
