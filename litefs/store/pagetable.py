@@ -117,11 +117,12 @@ class PageTable:
     def take_changes(self, commit: int, *, whole: bool = False) -> list[tuple[int, bytes]]:
         """Blocks of pages 1..commit changed since the last call, as (offset in the file, bytes); or all blocks.
 
-        A copy: the table may move on while it is being written.
+        A copy: the table may move on while it is being written. It may have grown beyond `commit` already: blocks there
+        are left for the next call.
         """
         last = (commit + _BLOCK - 1) // _BLOCK
         blocks = range(last) if whole else sorted(block for block in self._dirty if block < last)
-        self._dirty.clear()
+        self._dirty = {block for block in self._dirty if block >= last}
         return [(_DATA_OFFSET + block * _BLOCK * 8, self._block_bytes(block)) for block in blocks]
 
     def _block_bytes(self, block: int) -> bytes:

@@ -97,6 +97,18 @@ def test_pages_cut_off_and_grown_again_are_saved(tmp_path: Path) -> None:
     assert loaded[0].tail(0) == table.tail(0)
 
 
+def test_what_grew_beyond_the_stamp_is_saved_the_next_time(tmp_path: Path) -> None:
+    path = tmp_path / "checksums"
+    table = filled(2000)
+    save(path, STAMP._replace(commit=500), table.take_changes(500, whole=True))
+    table.set(400, FLAG | 1)
+    save(path, STAMP._replace(commit=500), table.take_changes(500))
+    save(path, STAMP._replace(commit=2000), table.take_changes(2000))
+    found = PageTable.load(path)
+    assert found is not None
+    assert list(found[0]) == list(table)
+
+
 @pytest.mark.parametrize(
     "data", [b"", b"LFSPGCK1", bytes(4096), b"LFSPGCK1" + bytes(5000), b"LFSPGCK1" + b"\xff" * 5000]
 )
