@@ -73,6 +73,7 @@ class Mount:
             if self._options.allow_other and os.geteuid() != 0:
                 hint = "fuse.allow-other needs user_allow_other in /etc/fuse.conf"
             raise MountError(f"cannot mount {self.directory}: {error}", hint) from None
+        self._operations.mounted()
         self._open = True
 
     def _check_directory(self) -> None:

@@ -20,9 +20,10 @@ from litefs.errors import BadName, DatabaseNotFound
 from litefs.mount import special
 from litefs.mount.attributes import NO_ENTRY, Attributes, backing_file
 from litefs.mount.ghosts import Ghosts
-from litefs.mount.handles import NOT_PRIMARY, DatabaseHandle
+from litefs.mount.handles import NOT_PRIMARY, DatabaseHandle, Handle
 from litefs.mount.inodes import ROOT, Inodes
 from litefs.mount.listing import listing
+from litefs.mount.openers import Openers
 from litefs.mount.openfiles import OpenFiles
 from litefs.mount.opening import Opener
 from litefs.mount.requests import request
@@ -49,10 +50,15 @@ class Operations(pyfuse3.Operations):
         self._attributes = Attributes(store, role, self._open)
         self._opener = Opener(store, role)
         self._ghosts = Ghosts()
+        self._openers = Openers()
         self.closing = False  # no file is opened any more
         self.closed = False  # nothing is read any more
         self.last_request = 0.0  # trio time; what keeps the loop awake looks at it
         self.active = trio.Event()
+
+    def mounted(self) -> None:
+        """The mount is there from now on."""
+        self._openers = Openers()
 
     def _is_own(self, ctx: pyfuse3.RequestContext) -> bool:
         """Whether the node's own client process asks. FUSE reports thread ids."""
@@ -139,7 +145,10 @@ class Operations(pyfuse3.Operations):
             self._deleted(file.name)
         if not file.alive:
             raise OSError(errno.ESTALE, "the file was deleted")  # the kernel looks again, and makes one where it may
-        return self._open.add(file, await self._opener.open(file.name, flags, own))
+        self._check_opener(file.name, ctx, own)
+        handle = await self._opener.open(file.name, flags, own)
+        self._note_opener(handle, file.name, ctx)
+        return self._open.add(file, handle)
 
     def _check_closing(self, own: bool) -> None:
         """A program that has a part of a database open must not find the rest of it somewhere else."""
@@ -153,12 +162,25 @@ class Operations(pyfuse3.Operations):
         text = os.fsdecode(name)
         own = self._is_own(ctx)
         self._check_closing(own)
+        self._check_opener(text, ctx, own)
         await self._opener.make(text, own)
         self._ghosts.remove(text)
         inode = self._inodes.of(text)
         inode.lookups += 1
-        info = self._open.add(inode, await self._opener.open(text, flags, own))
+        handle = await self._opener.open(text, flags, own)
+        self._note_opener(handle, text, ctx)
+        info = self._open.add(inode, handle)
         return info, await self._attributes.of_living(inode)
+
+    def _check_opener(self, name: str, ctx: pyfuse3.RequestContext, own: bool) -> None:
+        if not own and name not in special.NAMES:
+            db_name, kind = split(name)
+            if kind in (Kind.WAL, Kind.SHM, Kind.JOURNAL):
+                self._openers.check(db_name, ctx.pid)
+
+    def _note_opener(self, handle: Handle, name: str, ctx: pyfuse3.RequestContext) -> None:
+        if isinstance(handle, DatabaseHandle) and not handle.own:
+            self._openers.opened(name, ctx.pid)
 
     # ----------------------------------------------------------------------------------------------- open files
 
