@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
@@ -43,6 +44,20 @@ def disk_of(kind: str, path: Path) -> Iterator[SmallDisk | FailingDisk]:
         pytest.skip(f"cannot mount a disk: {error}")
 
 
+@contextmanager
+def closed_below(directory: Path) -> Iterator[None]:
+    """Nothing can be made in a mount point while nothing is mounted there, where the file system can say so.
+
+    Writers that live through a restart would make their databases there, and have commits acknowledged by no node.
+    """
+    done = subprocess.run(["chattr", "+i", str(directory)], capture_output=True).returncode == 0
+    try:
+        yield
+    finally:
+        if done:
+            subprocess.run(["chattr", "-i", str(directory)], check=True)
+
+
 @pytest.fixture
 def rounds(request: pytest.FixtureRequest) -> int:
     return int(request.config.getoption("--torture-rounds") or os.environ.get("LITEFS_TORTURE_ROUNDS", 1))
@@ -55,6 +70,8 @@ def test_whatever_happens(
     with ExitStack() as stack:
         disk = stack.enter_context(disk_of(kind, tmp_path / "disk"))
         primary = on_disk(make_node("primary", settings={"data": {"dir": str(disk.path / "data"), **KEEP}}), disk.path)
+        stack.enter_context(closed_below(primary.mount))
+        stack.callback(primary.destroy)
         primary.start()
         second = stack.enter_context(disk_of(kind, tmp_path / "second")) if kind == "real" else None
         place = second.path if second is not None else tmp_path / "replica"
