@@ -8,11 +8,15 @@ import shutil
 import struct
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import TypeVar
 
+import pytest
+
 from .waiting import wait_for
+
+D = TypeVar("D")
 
 SHUTDOWN = 0x8004587D  # ioctl of ext4: no more input or output, as when the disk is gone
 NO_FLUSH = 2  # without writing the journal first
@@ -20,6 +24,16 @@ NO_FLUSH = 2  # without writing the journal first
 
 class CannotMount(Exception):
     """Not allowed here."""
+
+
+@contextmanager
+def or_skip(disk: AbstractContextManager[D]) -> Iterator[D]:
+    """The disk; skips the test where none can be mounted."""
+    try:
+        with disk as found:
+            yield found
+    except CannotMount as error:
+        pytest.skip(f"cannot mount a disk: {error}")
 
 
 class SmallDisk:

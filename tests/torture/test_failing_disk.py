@@ -16,7 +16,7 @@ import pytest
 
 from litefs.store.syncing import SyncFailed, forget_cached, sync_files
 from tests.support import chain
-from tests.support.disks import CannotMount, FailingDisk, failing_disk
+from tests.support.disks import FailingDisk, failing_disk, or_skip
 from tests.support.nodes import Node
 from tests.support.waiting import wait_for
 
@@ -30,11 +30,8 @@ FAILED = "the disk has failed to store what was written"
 
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[FailingDisk]:
-    try:
-        with failing_disk(tmp_path / "disk", SIZE) as disk:
-            yield disk
-    except CannotMount as error:
-        pytest.skip(f"cannot mount a disk: {error}")
+    with or_skip(failing_disk(tmp_path / "disk", SIZE)) as disk:
+        yield disk
 
 
 def connect(node: Node, synchronous: str) -> sqlite3.Connection:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.support import chain
-from tests.support.disks import CannotMount, SmallDisk, small_disk
+from tests.support.disks import SmallDisk, or_skip, small_disk
 from tests.support.nodes import Node
 from tests.support.waiting import wait_for
 
@@ -23,11 +23,8 @@ KEEP = {"retention": "24h"}
 
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[SmallDisk]:
-    try:
-        with small_disk(tmp_path / "disk", SMALL) as disk:
-            yield disk
-    except CannotMount as error:
-        pytest.skip(f"cannot mount a small disk: {error}")
+    with or_skip(small_disk(tmp_path / "disk", SMALL)) as disk:
+        yield disk
 
 
 def connect(node: Node, mode: str) -> sqlite3.Connection:

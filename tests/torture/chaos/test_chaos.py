@@ -8,12 +8,12 @@ from __future__ import annotations
 import os
 import subprocess
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
 from pathlib import Path
 
 import pytest
 
-from tests.support.disks import CannotMount, FailingDisk, SmallDisk, failing_disk, small_disk
+from tests.support.disks import FailingDisk, SmallDisk, failing_disk, or_skip, small_disk
 from tests.support.nodes import Node
 
 from .stage import FAILED_SYNC, Stage
@@ -35,13 +35,8 @@ EXPECTED = [
 ]
 
 
-@contextmanager
-def disk_of(kind: str, path: Path) -> Iterator[SmallDisk | FailingDisk]:
-    try:
-        with small_disk(path, SIZES[kind]) if kind == "memory" else failing_disk(path, SIZES[kind]) as disk:
-            yield disk
-    except CannotMount as error:
-        pytest.skip(f"cannot mount a disk: {error}")
+def disk_of(kind: str, path: Path) -> AbstractContextManager[SmallDisk | FailingDisk]:
+    return or_skip(small_disk(path, SIZES[kind]) if kind == "memory" else failing_disk(path, SIZES[kind]))
 
 
 @contextmanager
