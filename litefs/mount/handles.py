@@ -9,6 +9,7 @@ from collections.abc import Callable
 import trio
 
 from litefs.ltx import Pos
+from litefs.sqlite import walindex
 from litefs.store.database import Database
 from litefs.store.syncing import sync_fd
 
@@ -23,9 +24,11 @@ class Handle:
         own: the daemon's own.
         alive: false once the file was deleted: then nothing may be written any more.
         inode: number of the file it was opened on.
+        keep_cache: what the kernel has of the file from before is still right.
     """
 
     direct_io = False
+    keep_cache = True
     inode = 0
 
     def __init__(self, own: bool = False) -> None:
@@ -125,28 +128,25 @@ class DatabaseHandle(FileHandle):
             self._unjournaled = True
             self._db.journal.writers += 1
 
-    async def _sync(self) -> None:
-        with self._db.disk.watching():
-            await super().fsync()
-
     async def fsync(self) -> None:
-        journal = self._db.journal
-        if self.own or not self.alive:
-            await self._sync()
-        elif not journal.active:
-            await self._sync()
-            if journal.unsettled and not self._copying:
-                await journal.settle()
+        journal, captured = self._db.journal, self.alive and not self.own
+        if captured and journal.active:
+            await self._sync_and_prepare()
         else:
-            failure: OSError | None = None
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(journal.prepare)
-                try:
-                    await self._sync()
-                except OSError as error:  # a nursery would make a group of it
-                    failure = error
-            if failure is not None:
-                raise failure
+            await self._db.disk.sync(self.fd)
+            if captured and journal.unsettled and not self._copying:
+                await journal.settle()
+
+    async def _sync_and_prepare(self) -> None:
+        failure: OSError | None = None
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._db.journal.prepare)
+            try:
+                await self._db.disk.sync(self.fd)
+            except OSError as error:  # a nursery would make a group of it
+                failure = error
+        if failure is not None:
+            raise failure
 
     def release(self) -> None:
         self._db.open_files.discard(self)
@@ -170,6 +170,7 @@ class WALHandle(FileHandle):
     def __init__(self, db: Database, own: bool) -> None:
         super().__init__(db.wal.path, own)
         self._db = db
+        self.keep_cache = not db.wal.holed  # closing the hole changes what is in the file
         self._committed = Pos(0, 0)  # where its last write led, if that was a commit
 
     async def write(self, offset: int, data: bytes) -> int:
@@ -216,8 +217,7 @@ class WALHandle(FileHandle):
             self._db.durable_by_fsync = True
             await disk.sync_wal(self.fd if self.alive else -1)
         else:
-            with disk.watching():
-                await super().fsync()
+            await disk.sync(self.fd)
 
     def _check_commit(self) -> None:
         """Under synchronous=FULL a commit ends with this sync: not if the lease ran out since its last frame.
@@ -278,6 +278,9 @@ class JournalHandle(FileHandle):
             journal.header_written(self.fd)
         return written
 
+    async def fsync(self) -> None:
+        await self._db.disk.sync(self.fd)
+
     async def truncate(self, size: int) -> None:
         if size == 0 and not self.own and self.alive:
             await self._db.journal.finalise()
@@ -301,6 +304,11 @@ class ShmHandle(FileHandle):
 
     async def read(self, offset: int, size: int) -> bytes:
         return os.pread(self.fd, size, offset)
+
+    async def truncate(self, size: int) -> None:
+        if size < walindex.HEADER_SIZE:  # by the first one to connect, who then makes it anew from the WAL
+            await self._db.wal.close_hole()
+        await super().truncate(size)
 
     async def fsync(self) -> None:
         pass

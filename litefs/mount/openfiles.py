@@ -28,7 +28,8 @@ class OpenFiles:
         self.handles[self._last] = handle
         self._by_inode.setdefault(inode.number, set()).add(handle)
         handle.inode = inode.number
-        return FileInfo(fh=self._last, direct_io=handle.direct_io, keep_cache=not handle.direct_io)
+        keep_cache = handle.keep_cache and not handle.direct_io
+        return FileInfo(fh=self._last, direct_io=handle.direct_io, keep_cache=keep_cache)
 
     def remove(self, number: int) -> Handle:
         """The last descriptor of a handle was closed; the handle, which the caller releases."""

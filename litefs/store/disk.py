@@ -82,6 +82,20 @@ class Disk:
         except OSError as problem:
             log.warning("%s: cannot leave a mark for the next start: %s", self._db.name, problem)
 
+    async def sync(self, fd: int) -> None:
+        """Make one of the database's files durable.
+
+        SQLite writes over a database only once this has come back for the journal that undoes it. After a failure that
+        must never be: what is written once more to where it happened seems durable, and may still not be (ext4).
+
+        Raises:
+            OSError: the disk failed, now or before.
+        """
+        self.check()
+        with self.watching():
+            await trio.to_thread.run_sync(sync_fd, fd)
+        self.check()  # another one may have been told meanwhile
+
     # ----------------------------------------------------------------------------------------------- transactions
 
     @property
@@ -106,11 +120,9 @@ class Disk:
         txid = self._db.pos.txid
         fd = os.dup(wal.fd if fd < 0 else fd)
         try:
-            with self.watching():
-                await trio.to_thread.run_sync(sync_fd, fd)
+            await self.sync(fd)
         finally:
             os.close(fd)
-        self.check()  # another one may have been told meanwhile
         self._db.publisher.made_durable(txid)
 
     async def flush(self) -> None:

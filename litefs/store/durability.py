@@ -16,7 +16,6 @@ import trio
 from litefs.errors import DatabaseBusy, LitefsError
 from litefs.live.client import ClientProcess
 from litefs.store import doubt
-from litefs.store.syncing import SyncFailed
 
 if TYPE_CHECKING:
     from litefs.store.database import Database
@@ -137,9 +136,9 @@ class Durability:
                 self._watch_index(db)
             if db.publisher.undurable:
                 await self._sync(db)
-        except SyncFailed:
-            return
         except OSError as error:
+            if db.disk.failed:
+                return
             log.error("%s: cannot make transactions durable, will try again: %s", db.name, error)
             await trio.sleep(1)
         if len(db.publisher):

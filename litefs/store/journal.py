@@ -89,9 +89,11 @@ class Journal:
         """The journal is about to go: capture what was written under it.
 
         Raises:
-            OSError: the transaction could not be captured; the journal must stay.
+            OSError: the transaction could not be captured, or nobody knows any more what the disk has of it or of its
+                rollback; the journal must stay.
         """
         if self._dirty or self._resized:
+            self._db.disk.check()
             await self._capture()
         self.active = False
         self._reset()

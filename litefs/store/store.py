@@ -86,7 +86,6 @@ class Store:
     ) -> None:
         self.data_dir = Path(data_dir)
         self.mount_dir = Path(mount_dir)
-        self.node_id = node_id or secrets.randbits(63) | 1
         self.compress = compress
         self.capture_unjournaled = capture_unjournaled
         self.refused = 0  # writes of applications that were refused, as this node may not write
@@ -112,10 +111,7 @@ class Store:
             sync_directory(self.data_dir)
         self._leftovers = leftovers(self.super_dir)  # before applications can make any
         branches.sweep(self.data_dir)
-        try:
-            nodeids.remember(self.data_dir, self.node_id)
-        except OSError as error:  # a full disk: what it holds can be read all the same
-            log.warning("cannot remember the id of this node: %s", error)
+        self.node_id = nodeids.remember(self.data_dir, node_id or secrets.randbits(63) | 1)
         self.cluster_id = clusterid.read(self.data_dir)
 
     # ----------------------------------------------------------------------------------------------- directories

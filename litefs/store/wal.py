@@ -6,10 +6,11 @@ about frames; at commit the chain is read from the last captured frame on and ve
 frame SQLite writes headers without salts and checksums, up to and including the commit frame's, and then mends the
 chain by writing headers once more, the commit frame's last: the transaction is complete with that. It may leave a
 hole: when a savepoint is rolled back to before the first overwritten frame, frames that take the place of earlier ones
-are not mended. SQLite does not notice as long as nobody has to recover the WAL. Such a transaction is captured by what
-its frames say, and the WAL is folded soon, since nothing behind the hole can be recovered from it: until then the LTX
-files must be durable. Any other commit frame that does not continue the chain is none to SQLite either, and is let
-pass; it is looked at again when something before it changes.
+are not mended. SQLite does not notice as long as nobody has to recover the WAL; whoever does loses the transaction.
+Such a transaction is captured by what its frames say. The hole is closed before a first connection reads the WAL by its
+checksums: not earlier, because those who are connected go on from the old ones. Until then nothing behind the hole can
+be recovered from the WAL, so the LTX files must be durable, and it is folded soon. Any other commit frame that does not
+continue the chain is none to SQLite either, and is let pass; it is looked at again when something before it changes.
 
 After a crash of the machine (a real one, or one that a test plays) SQLite may find fewer frames valid than were
 captured, and go on from there. Then the database is not where its LTX files say. Whoever takes committed frames away,
@@ -36,7 +37,7 @@ from litefs.sqlite.wal import FRAME_HEADER_SIZE, WAL_HEADER_SIZE
 from litefs.store import capturing, doubt, position, walchain
 from litefs.store.commitframes import CommitFrames
 from litefs.store.transaction import PageMap, WALPart
-from litefs.store.walchain import Chain, ChainBroken
+from litefs.store.walchain import Chain, ChainBroken, Sum
 from litefs.store.walfile import WALFile
 from litefs.store.walview import capture_view
 
@@ -67,7 +68,7 @@ class WAL(WALFile):
         super().__init__(db)
         self._commits = CommitFrames()
         self._refused = False  # the commit frame of the transaction that is being written was refused
-        self.holed = False  # the chain of checksums has a hole: recovery ends there, whatever follows
+        self._hole: tuple[int, Sum] | None = None  # frames before it, and the running checksum after them
         self._overwritten: Overwritten | None = None
 
     def _forget(self) -> None:
@@ -75,7 +76,27 @@ class WAL(WALFile):
         self._commits.forget()
         self._refused = False
         self._overwritten = None
-        self.holed = False
+        self._hole = None
+
+    @property
+    def holed(self) -> bool:
+        """Whether the chain of checksums has a hole: recovery ends there, whatever follows."""
+        return self._hole is not None
+
+    async def close_hole(self) -> None:
+        """Nobody is connected, and one who connects is about to read the WAL by its checksums.
+
+        Raises:
+            OSError: the disk failed; that one must not go on.
+        """
+        if self._hole is None or self.header is None:
+            return
+        start, running = self._hole
+        if start < self.end and walchain.checksum_after(self._fd, self.header, start) == running:
+            args = self._fd, self.header, start, running, self.end
+            self._chain = await trio.to_thread.run_sync(walchain.close_hole, *args)
+            self._hole = None
+            log.info("%s: closed a hole that SQLite had left in the WAL after frame %d", self._db.name, start)
 
     # ------------------------------------------------------------------------------------------------ the writes
 
@@ -256,7 +277,7 @@ class WAL(WALFile):
             if limit is None or not self._commits.mending or self._commits.open != limit - 1:
                 raise
             chain = walchain.read_holed(self._fd, self.header, self.end, limit)
-            self.holed = True
+            self._hole = self._hole or (self.end, self._chain)
             return chain
 
     async def _capture(self, chain: Chain, part: WALPart) -> bool:

@@ -6,7 +6,7 @@ import os
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from litefs.sqlite.wal import FRAME_HEADER_SIZE, WalHeader, frame_offset, frame_size, parse_frames
+from litefs.sqlite.wal import FRAME_HEADER_SIZE, FrameWriter, WalHeader, frame_offset, frame_size, parse_frames
 
 BATCH = 1 << 20  # bytes read at once
 
@@ -75,6 +75,21 @@ def read_holed(fd: int, header: WalHeader, start: int, end: int) -> Chain:
         offsets[int.from_bytes(head[:4], "big")] = offset + FRAME_HEADER_SIZE
         commit = int.from_bytes(head[4:8], "big")
     return Chain(end, offsets, commit, checksum_after(fd, header, end))
+
+
+def close_hole(fd: int, header: WalHeader, start: int, running: Sum, end: int) -> Sum:
+    """Give the frames after `start` up to `end` the checksums that make one chain of them; the running one then.
+
+    Args:
+        running: checksum after frame `start`.
+    """
+    writer = FrameWriter(header, start + 1, running)
+    for _ in range(start, end):
+        offset = writer.offset
+        frame = os.pread(fd, frame_size(header.page_size), offset)
+        pgno, commit = int.from_bytes(frame[:4], "big"), int.from_bytes(frame[4:8], "big")
+        os.pwrite(fd, writer.encode([(pgno, frame[FRAME_HEADER_SIZE:])], commit)[:FRAME_HEADER_SIZE], offset)
+    return writer.checksum
 
 
 def boundary(fd: int, header: WalHeader, frames: int) -> int:

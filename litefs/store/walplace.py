@@ -26,7 +26,8 @@ def place(
 
     Args:
         txid: of the position.
-        node_ids: which this node has had: of a transaction of another node, the WAL is another, too.
+        node_ids: which this node has had: of a transaction of another node, the WAL is another, too. (By its random
+            salts it knows its own WAL as well, but not the one before.)
         header: of the WAL.
         ends: where the transactions in the WAL end, in bytes.
     """
@@ -41,9 +42,10 @@ def place(
                 head, _ = ltx.read_info(file)
         except (OSError, LTXError):
             return None
-        if head.wal_size and head.node_id in node_ids:
+        same = head.wal_size and (head.salt1, head.salt2) == (header.salt1, header.salt2)
+        if same or (head.wal_size and head.node_id in node_ids):
             least = 0
-            if (head.salt1, head.salt2) == (header.salt1, header.salt2):
+            if same:
                 end = head.wal_offset + head.wal_size
                 if end not in ends:
                     return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import sqlite3
@@ -154,6 +155,23 @@ def test_node_ids(tmp_path: Path) -> None:
     assert nodeids.known(tmp_path) == set(range(10, nodeids.KEPT + 10))
     (tmp_path / "nodeids").write_bytes(b"\xff\xfe nonsense 000000000000000a\n")
     assert nodeids.known(tmp_path) == {10}
+
+
+def test_node_id_that_cannot_be_remembered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The next start must know the transactions of this process for its own."""
+    assert nodeids.remember(tmp_path, 5) == 5
+    assert nodeids.remember(tmp_path, 6) == 6
+
+    def full(fd: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        assert nodeids.remember(tmp_path, 7) == 6
+        assert nodeids.known(tmp_path) == {5, 6}
+        (tmp_path / "nodeids").unlink()
+        with pytest.raises(OSError, match="No space"):
+            nodeids.remember(tmp_path, 7)
 
 
 # ----------------------------------------------------------------------------------------------------------- keeping

@@ -16,7 +16,8 @@ import pytest
 from litefs import ltx
 from litefs.ltx import EMPTY, Pos
 from litefs.sqlite.journal import MAGIC, JournalHeader, record_checksum
-from litefs.store import branches, pagetable
+from litefs.sqlite.wal import WAL_HEADER_SIZE, WalHeader
+from litefs.store import branches, nodeids, pagetable
 from litefs.store.branches import Branch
 from litefs.store.database import Database
 from litefs.store.pagetable import PageTable, Stamp
@@ -223,6 +224,26 @@ def test_wal_cut_anywhere(case: Case) -> None:
     for size in (0, 10, 32, 40, 33 + 4096, len(wal) // 2, len(wal) - 4120, len(wal) - 1):
         case.history.place(scratch.path.read_bytes(), wal=wal[:size])
         case.check(case.history.pos, case.history.image)
+
+
+def test_a_wal_that_has_lost_its_end_and_files_of_an_unknown_node(case: Case) -> None:
+    """By its salts the WAL is the one that the newest files name, whoever wrote them: it does not hold the position."""
+    scratch = case.scratch()
+    fill(scratch)
+    nodeids.remember(case.data, 8)
+    case.history.commit(scratch.image, wal=(WAL_HEADER_SIZE, 4120, 1, 2), node_id=8)
+    scratch("PRAGMA wal_checkpoint(TRUNCATE)")
+    database, start = scratch.path.read_bytes(), 0
+    for n in range(3):
+        scratch(f"UPDATE t SET x = randomblob(200) WHERE id % 7 = {n}")
+        wal = scratch.side("wal")
+        header = WalHeader.parse(wal[:WAL_HEADER_SIZE])
+        start = start or WAL_HEADER_SIZE
+        case.history.commit(scratch.image, wal=(start, len(wal) - start, header.salt1, header.salt2))
+        start = len(wal)
+    assert nodeids.known(case.data) == {8}
+    case.history.place(database, wal=wal[:-100])
+    case.check(case.history.pos, case.history.image)
 
 
 @pytest.mark.parametrize("extra", [1, 3])

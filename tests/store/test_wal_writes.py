@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import os
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Awaitable, Callable
 from contextlib import closing
 from pathlib import Path
@@ -181,5 +183,45 @@ def test_savepoint_rolled_back_to_before_the_first_overwritten_frame(make_node: 
     with closing(sqlite3.connect(node.path("app.db"), isolation_level=None)) as connection:
         assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
         assert connection.execute("SELECT id, x FROM t").fetchall() == expected
+    assert node.stop() == 0
+    chain.check(node.files("app.db"), pos)
+
+
+HOLE = """
+import os, signal, sqlite3, sys
+path, end = sys.argv[1:]
+connection = sqlite3.connect(path, isolation_level=None, timeout=10)
+connection.execute("PRAGMA synchronous = FULL")
+connection.execute("PRAGMA wal_autocheckpoint = 0").fetchall()
+connection.execute("PRAGMA cache_size = 10")
+connection.execute("BEGIN IMMEDIATE")
+connection.execute("UPDATE t SET x = x || 'b' WHERE id = 190")
+connection.execute("SAVEPOINT s")
+connection.execute("UPDATE t SET x = x || 'a' WHERE id % 2 = 0")
+connection.execute("ROLLBACK TO s")
+connection.execute("COMMIT")
+os.kill(os.getpid(), signal.SIGKILL) if end == "kill" else connection.close()
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("end", ["kill", "close"])
+def test_whoever_reads_the_log_next_finds_no_hole(make_node: Callable[..., Node], end: str) -> None:
+    """SQLite itself loses the transaction when the only connection to know of it is gone."""
+    node = make_node(settings={"data": {"retention": "24h"}}).start()
+    path = node.path("app.db")
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.execute("PRAGMA journal_mode = wal").fetchall()
+        connection.execute("CREATE TABLE t (id INTEGER PRIMARY KEY, x)")
+        connection.execute("CREATE INDEX t_x ON t (x)")
+        for n in range(200):
+            connection.execute("INSERT INTO t (x) VALUES (?)", (f"{n * 7919 % 1000:04}" * 100,))
+    for n in range(1, 9):
+        subprocess.run([sys.executable, "-c", HOLE, path, end], check=end == "close", timeout=60)
+        with closing(sqlite3.connect(path, isolation_level=None, timeout=10)) as connection:
+            assert connection.execute("SELECT length(x) FROM t WHERE id = 190").fetchall() == [(400 + n,)]
+            assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+    assert "closed a hole" in node.log()
+    pos = node.pos("app.db")
     assert node.stop() == 0
     chain.check(node.files("app.db"), pos)

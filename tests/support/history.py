@@ -82,7 +82,9 @@ class History:
         self.images: dict[int, bytes] = {}
         (directory / "ltx").mkdir(parents=True, exist_ok=True)
 
-    def commit(self, image: bytes, *, page_size: int = 0, wal: tuple[int, int, int, int] = (0, 0, 0, 0)) -> Path:
+    def commit(
+        self, image: bytes, *, page_size: int = 0, wal: tuple[int, int, int, int] = (0, 0, 0, 0), node_id: int = 7
+    ) -> Path:
         """One more transaction, to this content; its file. `wal` is offset, size and salts."""
         page_size = page_size or page_size_of(image or self.image)
         skip = ltx.lock_page(page_size)
@@ -108,7 +110,7 @@ class History:
             wal_size=wal_size,
             salt1=salt1,
             salt2=salt2,
-            node_id=7,
+            node_id=node_id,
         )
         post = chain.checksum(image, page_size) if image else EMPTY
         path = self.directory / "ltx" / ltx.filename(txid, txid)

@@ -92,6 +92,35 @@ def test_what_comes_after_a_failed_sync_is_not_acknowledged(make_node: MakeNode,
     assert node.stop() == 0
 
 
+@pytest.mark.parametrize("mode", ["delete", "truncate", "persist"])
+def test_a_journal_that_could_not_be_stored(make_node: MakeNode, disk: FailingDisk, mode: str) -> None:
+    """What is written to the same blocks later reads well, syncs well, and is not there after the power failed."""
+    node = make_node(settings={"data": {"dir": str(disk.path / "data"), "retention": "24h"}})
+    node.data = disk.path / "data"
+    node.expected += [FAILED]
+    node.start()
+    with closing(sqlite3.connect(node.path(NAME), isolation_level=None, timeout=1)) as connection:
+        connection.execute(f"PRAGMA journal_mode = {mode}").fetchall()
+        connection.execute("PRAGMA synchronous = EXTRA")
+        connection.execute("PRAGMA cache_size = 20")  # pages; the rest of a transaction is written before its commit
+        connection.execute("CREATE TABLE t (n INTEGER PRIMARY KEY, data BLOB)")
+        connection.execute("BEGIN")
+        connection.executemany("INSERT INTO t VALUES (?, randomblob(3000))", [(n,) for n in range(1, 201)])
+        connection.execute("COMMIT")
+        subprocess.run(["sync", "-f", disk.path], check=True)  # only the journal will be new
+        with disk.failing(), pytest.raises(sqlite3.OperationalError):
+            connection.execute("UPDATE t SET data = randomblob(3000)")
+        assert FAILED in node.log()
+        connection.execute("BEGIN")
+        with pytest.raises(sqlite3.OperationalError):
+            connection.execute("UPDATE t SET n = n + 1000 WHERE n > 100")
+        subprocess.run(["sync", "-f", disk.path], capture_output=True)  # what that has changed, if it has
+        cut_power(node, disk)
+    assert rows(node) == set(range(1, 201))
+    chain.check(node.files(NAME), node.pos(NAME))
+    assert node.stop() == 0
+
+
 @pytest.mark.parametrize("count", [3, 40])
 def test_a_failure_that_another_program_was_told_of(disk: FailingDisk, count: int) -> None:
     """Many files are synced by one call for the whole file system, which tells nobody twice."""

@@ -30,6 +30,7 @@ EXPECTED = [
     "without a rollback journal",  # of a writer whose journal could not be written
     FAILED_SYNC,
     "cannot be used",
+    "Read-only file system",
     "cannot close cleanly",
     "its files do not lead to position",  # LTX files were not stored: the database file is ahead of them
 ]
