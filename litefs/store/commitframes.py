@@ -14,12 +14,16 @@ class CommitFrames:
     Attributes:
         open: slot of a commit frame whose chain of checksums is not whole (yet); negative for none.
         mending: SQLite is about to mend that chain.
+        overwritten: first slot of the transaction that is being written whose page was written over an earlier one;
+            negative for none. From there on SQLite mends the chain when it commits.
     """
 
     def __init__(self) -> None:
         self.open = NOWHERE
         self.mending = False
+        self.overwritten = NOWHERE
         self._announced = (NOWHERE, 0)  # slot and commit size of the frame header written last
+        self._appended = NOWHERE  # slot whose header was written, but not yet all of its page
 
     def settled(self) -> None:
         """Nothing is open any more."""
@@ -33,6 +37,30 @@ class CommitFrames:
         """What was written last does not count."""
         self.settled()
         self._announced = (NOWHERE, 0)
+        self.overwritten = self._appended = NOWHERE
+
+    def note(self, header: WalHeader, offset: int, data: bytes) -> None:
+        """What a write says of the frames it is in, whose pages SQLite appends with, and overwrites without a header.
+
+        While there is an overwritten one, appended frames get neither salts nor checksums.
+        """
+        size = frame_size(header.page_size)
+        slot, within = divmod(offset - WAL_HEADER_SIZE, size)
+        if within < FRAME_HEADER_SIZE:
+            self._appended = slot
+            if any(data[max(0, 8 - within) : FRAME_HEADER_SIZE - within]):
+                self.overwritten = NOWHERE
+        elif slot != self._appended and not 0 <= self.overwritten <= slot:
+            self.overwritten = slot
+        if within + len(data) >= size:
+            self._appended = NOWHERE
+
+    def stays_bare(self, slot: int) -> bool:
+        """Whether a commit frame without salts and checksums remains so: SQLite mends only what comes after it.
+
+        That is when a savepoint was rolled back after frames were overwritten, to before the first of them.
+        """
+        return self.overwritten > slot
 
     def completed(self, fd: int, header: WalHeader, offset: int, data: bytes) -> int:
         """Number of frames up to the commit frame that this write (already in the file) completes; 0 for none."""

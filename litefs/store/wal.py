@@ -6,11 +6,12 @@ about frames; at commit the chain is read from the last captured frame on and ve
 frame SQLite writes headers without salts and checksums, up to and including the commit frame's, and then mends the
 chain by writing headers once more, the commit frame's last: the transaction is complete with that. It may leave a
 hole: when a savepoint is rolled back to before the first overwritten frame, frames that take the place of earlier ones
-are not mended. SQLite does not notice as long as nobody has to recover the WAL; whoever does loses the transaction.
-Such a transaction is captured by what its frames say. The hole is closed before a first connection reads the WAL by its
-checksums: not earlier, because those who are connected go on from the old ones. Until then nothing behind the hole can
-be recovered from the WAL, so the LTX files must be durable, and it is folded soon. Any other commit frame that does not
-continue the chain is none to SQLite either, and is let pass; it is looked at again when something before it changes.
+are not mended, and perhaps not the commit frame either. SQLite does not notice as long as nobody has to recover the
+WAL; whoever does loses the transaction. Such a transaction is captured by what its frames say. The hole is closed
+before a first connection reads the WAL by its checksums: not earlier, because those who are connected go on from the
+old ones. Until then nothing behind the hole can be recovered from the WAL, so the LTX files must be durable, and it is
+folded soon. Any other commit frame that does not continue the chain is none to SQLite either, and is let pass; it is
+looked at again when something before it changes.
 
 After a crash of the machine (a real one, or one that a test plays) SQLite may find fewer frames valid than were
 captured, and go on from there. Then the database is not where its LTX files say. Whoever takes committed frames away,
@@ -69,6 +70,7 @@ class WAL(WALFile):
         self._commits = CommitFrames()
         self._refused = False  # the commit frame of the transaction that is being written was refused
         self._hole: tuple[int, Sum] | None = None  # frames before it, and the running checksum after them
+        self._bare: dict[int, Sum] = {}  # commit frame without checksums -> the one that SQLite has gone on from
         self._overwritten: Overwritten | None = None
 
     def _forget(self) -> None:
@@ -77,6 +79,7 @@ class WAL(WALFile):
         self._refused = False
         self._overwritten = None
         self._hole = None
+        self._bare.clear()
 
     @property
     def holed(self) -> bool:
@@ -96,6 +99,7 @@ class WAL(WALFile):
             args = self._fd, self.header, start, running, self.end
             self._chain = await trio.to_thread.run_sync(walchain.close_hole, *args)
             self._hole = None
+            self._bare.clear()
             log.info("%s: closed a hole that SQLite had left in the WAL after frame %d", self._db.name, start)
 
     # ------------------------------------------------------------------------------------------------ the writes
@@ -156,6 +160,7 @@ class WAL(WALFile):
             self.restarted()
             await self._look_behind_header()
         elif self.header is not None:
+            self._commits.note(self.header, offset, data)
             if end := self._commits.completed(self._fd, self.header, offset, data):
                 await self.capture(end)
             elif end := self._commits.filled_in(self._slot(offset), len(data), self.end):
@@ -221,7 +226,11 @@ class WAL(WALFile):
         self._commits.expect(self.end - 1)  # its last frame may become valid after all
         self.end = captured.wal_start
         if self.header is not None:
-            self._chain = walchain.checksum_after(self._fd, self.header, self.end)
+            self._chain = self._checksum_after(self.end)
+
+    def _checksum_after(self, number: int) -> Sum:
+        assert self.header is not None
+        return self._bare.get(number) or walchain.checksum_after(self._fd, self.header, number)
 
     # ------------------------------------------------------------------------------------------------- capturing
 
@@ -234,7 +243,8 @@ class WAL(WALFile):
         assert self.header is not None
         if limit is not None and not any(os.pread(self._fd, 16, self._offset(limit - 1) + 8)):
             self._commits.expect(limit - 1, mending=True)
-            return
+            if not self._commits.stays_bare(limit - 1):
+                return
         try:
             await self._capture_chain(limit)
         except ChainBroken as error:
@@ -276,8 +286,12 @@ class WAL(WALFile):
         except ChainBroken:
             if limit is None or not self._commits.mending or self._commits.open != limit - 1:
                 raise
-            chain = walchain.read_holed(self._fd, self.header, self.end, limit)
+            bare = self._commits.stays_bare(limit - 1)
+            last = self._commits.overwritten if bare else limit
+            chain = walchain.read_holed(self._fd, self.header, self.end, limit, last)
             self._hole = self._hole or (self.end, self._chain)
+            if bare:
+                self._bare[limit] = chain.checksum
             return chain
 
     async def _capture(self, chain: Chain, part: WALPart) -> bool:
@@ -324,7 +338,7 @@ class WAL(WALFile):
         self._overwritten = None
         assert self.header is not None
         self.end = overwritten.base
-        self._chain = walchain.checksum_after(self._fd, self.header, self.end)
+        self._chain = self._checksum_after(self.end)
         self._commits.forget()
         try:
             if overwritten.offset < WAL_HEADER_SIZE:

@@ -60,8 +60,11 @@ def read_chain(fd: int, header: WalHeader, start: int, running: Sum, limit: int 
     return chain
 
 
-def read_holed(fd: int, header: WalHeader, start: int, end: int) -> Chain:
+def read_holed(fd: int, header: WalHeader, start: int, end: int, last: int) -> Chain:
     """One transaction by what its frames say: those of a hole have no salts and checksums, the others must be ours.
+
+    Args:
+        last: the frame whose checksum SQLite goes on from.
 
     Raises:
         ChainBroken: they are not.
@@ -74,7 +77,7 @@ def read_holed(fd: int, header: WalHeader, start: int, end: int) -> Chain:
             raise ChainBroken(f"frame {number} is not of this WAL")
         offsets[int.from_bytes(head[:4], "big")] = offset + FRAME_HEADER_SIZE
         commit = int.from_bytes(head[4:8], "big")
-    return Chain(end, offsets, commit, checksum_after(fd, header, end))
+    return Chain(end, offsets, commit, checksum_after(fd, header, last))
 
 
 def close_hole(fd: int, header: WalHeader, start: int, running: Sum, end: int) -> Sum:
