@@ -20,7 +20,8 @@ from litefs.cli.survey import Json, NodeStatus, problems, survey
 def command(access: Access, json: bool) -> int:
     """Show the nodes of the cluster: roles, lag, the position of every database on each, and the backup.
 
-    Exit code 1 when there is no primary, more than one, or a node does not answer.
+    Exit code 1 when there is no primary, more than one, a node does not answer, or a disk has failed to store a
+    database.
     """
     nodes = survey(access)
     wrong = problems(nodes)
@@ -105,7 +106,7 @@ def _position(item: Json | None, leader: Json | None) -> str:
     if item is None:
         return "-"
     txid = _number(item)
-    text = f"{txid:x}" + (", halted" if item.get("halted") else "")
+    text = f"{txid:x}" + (", halted" if item.get("halted") else "") + (", disk failed" if item.get("failed") else "")
     if leader is None or item is leader:
         return text
     behind = _number(leader) - txid

@@ -193,7 +193,15 @@ def problems(nodes: Sequence[NodeStatus]) -> list[str]:
     clusters = {node.cluster_id for node in nodes if node.cluster_id}
     if len(clusters) > 1:
         found.append(f"the nodes belong to different clusters: {', '.join(sorted(clusters))}")
-    return found
+    return [*found, *_failures(nodes)]
+
+
+def _failures(nodes: Sequence[NodeStatus]) -> Iterator[str]:
+    for node in nodes:
+        names = sorted(name for name, item in (node.databases or {}).items() if item.get("failed"))
+        if names:
+            listed = ", ".join(f'"{name}"' for name in names)
+            yield f"the disk of {node.name} has failed to store {listed}: no commits until that node is started again"
 
 
 def resolve(access: Access, target: str) -> Access:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from litefs import __version__
+from litefs.ltx import Pos
 
 if TYPE_CHECKING:
     from litefs.cluster.machine import RoleMachine
@@ -14,11 +15,12 @@ if TYPE_CHECKING:
     from litefs.cluster.role import Role
     from litefs.cluster.term import Terms
     from litefs.leases import Leaser
-    from litefs.ltx import Pos
     from litefs.replication.server import StreamServer
     from litefs.store import Store
 
 Json = dict[str, object]
+
+NOWHERE = Pos(0, 0)
 
 
 class Status:
@@ -74,7 +76,8 @@ class Status:
             **{key: value() if callable(value) else value for key, value in self._role.announced.items()},
         }
         if databases:
-            found["databases"] = {name: self._database(name, pos) for name, pos in sorted(positions.items())}
+            known = {**dict.fromkeys(self._store.failed, NOWHERE), **positions}  # the first commit may have failed
+            found["databases"] = {name: self._database(name, pos) for name, pos in sorted(known.items())}
         return found
 
     def _role_name(self) -> str:
@@ -103,6 +106,7 @@ class Status:
             "pageSize": db.page_size if db is not None else None,
             "pages": db.commit if db is not None else None,
             "halted": db is not None and db.halt is not None,
+            "failed": db is not None and db.disk.failed,
         }
 
     def _other_nodes(self) -> list[Json]:

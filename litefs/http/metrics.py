@@ -34,6 +34,12 @@ _OF_DATABASES: tuple[tuple[str, str, str, Callable[[Database], float]], ...] = (
     ("db_journal_write_count", "counter", "Writes to the journal file.", lambda db: db.counters.journal_writes),
     ("db_wal_write_count", "counter", "Writes to the WAL file.", lambda db: db.counters.wal_writes),
     ("db_shm_write_count", "counter", "Writes to the shared memory file.", lambda db: db.counters.shm_writes),
+    (
+        "db_failed",
+        "gauge",
+        "Whether the disk has failed to store it: no commits until the node is started again.",
+        lambda db: db.disk.failed,
+    ),
 )
 
 

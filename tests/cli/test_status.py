@@ -109,6 +109,28 @@ def test_what_else_is_wrong(
     assert words in capsys.readouterr().err
 
 
+def test_a_disk_that_has_failed(make: MakeNode, capsys: pytest.CaptureFixture[str]) -> None:
+    """Nodes of an earlier version do not say whether theirs has."""
+    a = make("a", "primary", databases={"app.db": database(0x1F, failed=False), "log.db": database(5, failed=True)})
+    b = make("b", databases={"app.db": database(0x1E, failed=True), "log.db": database(5)})
+    acquaint(a, b)
+    assert cli.main(["status", "-url", a.url]) == 1
+    out, err = capsys.readouterr()
+    assert [line.split() for line in out.splitlines()[6:]] == [
+        ["DATABASE", "PAGES", "a", "b"],
+        ["app.db", "12", "1f", "1e,", "disk", "failed,", "1", "behind"],
+        ["log.db", "12", "5,", "disk", "failed", "5"],
+    ]
+    assert err == (
+        'WARNING: the disk of a has failed to store "log.db": no commits until that node is started again\n'
+        'WARNING: the disk of b has failed to store "app.db": no commits until that node is started again\n'
+    )
+    assert cli.main(["status", "-json", "-url", b.url]) == 1
+    found = json.loads(capsys.readouterr().out)
+    assert (found["healthy"], len(found["problems"])) == (False, 2)
+    assert found["nodes"][0]["databases"]["log.db"]["failed"] is True
+
+
 def test_two_primaries(cluster: tuple[FakeNode, ...], capsys: pytest.CaptureFixture[str]) -> None:
     assert cluster[1].status is not None
     cluster[1].status["role"] = "primary"

@@ -27,7 +27,8 @@ STATUS: dict[str, Any] = {
     "id": "00000000000000CD", "hostname": "g", "advertiseURL": "http://g:1", "clusterID": "LFSC0123456789ABCDEF",
     "role": "primary", "candidate": True, "ready": True, "reason": "", "lagMs": 0, "leaseType": "consul",
     "proxyURL": "http://g:8080", "primary": {"hostname": "g", "advertiseURL": "http://g:1"},
-    "databases": {"a.db": {"txid": "000000000000000a", "checksum": "8000000000000000", "pages": 2, "halted": True}},
+    "databases": {"a.db": {"txid": "000000000000000a", "checksum": "8000000000000000", "pages": 2, "halted": True,
+                           "failed": True}},
     "members": [MEMBER],
     "backup": {
         "type": "file", "url": "file:///b", "active": True, "lagTransactions": 2, "lagMs": 1500, "error": "",

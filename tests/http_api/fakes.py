@@ -32,6 +32,10 @@ class FakeLTXDir:
         return 3
 
 
+class FakeDisk:
+    failed = False
+
+
 class FakeSnapshot:
     """Pages of an image; `pages` is what the test makes of it."""
 
@@ -54,6 +58,7 @@ class FakeDatabase:
         self.pos = self.published = Pos(0, 0)
         self.counters = Counters()
         self.ltx_dir = FakeLTXDir()
+        self.disk = FakeDisk()
         self.snapshots = 0
         self.make_snapshot: Callable[[bytes, int], FakeSnapshot] = FakeSnapshot
 

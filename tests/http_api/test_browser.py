@@ -144,6 +144,23 @@ def test_buttons(browser: Browser, node: FakeNode, make_server: Callable[..., Se
     assert browser.find("#demote").text == ""
 
 
+def test_a_disk_that_fails_while_somebody_looks(
+    browser: Browser, node: FakeNode, make_server: Callable[..., Server]
+) -> None:
+    database = {"txid": "000000000000001f", "checksum": "8000000000000001", "pages": 2, "halted": False}
+
+    async def status(*, databases: bool = True) -> dict[str, object]:
+        return {"hostname": "a", "role": "primary", **({"databases": {"app.db": dict(database)}} if databases else {})}
+
+    node.services.status = status
+    server = make_server(build(node.services), closing=node.services.closing)
+    browser.open(f"{server.url}/")
+    shows(browser, "#databases", "app.db")
+    assert "the disk" not in browser.find("#databases").text
+    database["failed"] = True
+    shows(browser, "#databases", "the disk has failed to store it")
+
+
 def test_over_tls(browser: Browser, node: FakeNode, make_server: Callable[..., Server], tmp_path: Path) -> None:
     """Which browsers do over HTTP/2, with cookies that go over TLS only."""
     certificate = Authority(tmp_path, "ours").sign("localhost")

@@ -45,6 +45,7 @@ def test_numbers(node: FakeNode, http: httpx.Client) -> None:
         f"litefs_db_journal_write_count{label}": 0,
         f"litefs_db_wal_write_count{label}": 6,
         f"litefs_db_shm_write_count{label}": 0,
+        f"litefs_db_failed{label}": 0,
         f"litefs_db_lag_seconds{label}": 0.25,
         'litefs_http_frame_send_count{db="my \\"db\\"",type="ltx:snapshot"}': 3,
     }
@@ -57,6 +58,13 @@ def test_lag_of_a_replica(node: FakeNode, http: httpx.Client) -> None:
     assert values(http.get("/metrics").text)["litefs_lag_seconds"] == 0.513
     node.role.lag = None  # no heartbeat yet
     assert values(http.get("/metrics").text)["litefs_lag_seconds"] == math.inf
+
+
+def test_a_disk_that_has_failed(node: FakeNode, http: httpx.Client) -> None:
+    node.add("sound", bytes(8192))
+    node.add("lost", bytes(8192)).disk.failed = True
+    got = values(http.get("/metrics").text)
+    assert (got['litefs_db_failed{db="lost"}'], got['litefs_db_failed{db="sound"}']) == (1, 0)
 
 
 def test_collectors_of_plugins(node: FakeNode, make_server: Callable[..., Server]) -> None:

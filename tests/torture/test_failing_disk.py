@@ -6,8 +6,11 @@ that come after the hole.
 
 from __future__ import annotations
 
+import json
+import re
 import sqlite3
 import subprocess
+import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -56,6 +59,16 @@ def rows(node: Node) -> set[int]:
         return {n for (n,) in connection.execute("SELECT n FROM t")}
 
 
+def failed(node: Node) -> tuple[bool, float]:
+    """Whether the disk has failed to store the database, as `/status` and `/metrics` say."""
+    with urllib.request.urlopen(f"{node.url}/status", timeout=30) as answer:
+        said = json.load(answer)["databases"][NAME]["failed"]
+    with urllib.request.urlopen(f"{node.url}/metrics", timeout=30) as answer:
+        line = re.search(rf'^litefs_db_failed{{db="{NAME}"}} (\S+)$', answer.read().decode(), re.MULTILINE)
+    assert line is not None
+    return said, float(line[1])
+
+
 def cut_power(node: Node, disk: FailingDisk) -> None:
     disk.fail()
     node.kill()
@@ -72,9 +85,11 @@ def test_what_comes_after_a_failed_sync_is_not_acknowledged(make_node: MakeNode,
     with closing(connect(node, "NORMAL")) as careless, closing(connect(node, "FULL")) as careful:
         acknowledged = {insert(careful, 3000) for _ in range(5)}
         assert None not in acknowledged
+        assert failed(node) == (False, 0)
         with disk.failing():
             insert(careless, 500_000)
             wait_for(lambda: FAILED in node.log(), "failed sync")
+        assert failed(node) == (True, 1)
         acknowledged |= {insert(careful, 3000) for _ in range(TRIES)}
         if how == "kill":
             node.kill()
@@ -87,6 +102,7 @@ def test_what_comes_after_a_failed_sync_is_not_acknowledged(make_node: MakeNode,
     assert acknowledged - {None} <= rows(node)
     with closing(connect(node, "FULL")) as connection:
         assert insert(connection, 3000)
+        assert failed(node) == (False, 0)
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
     chain.check(node.files(NAME), node.pos(NAME))
     assert node.stop() == 0

@@ -2,7 +2,7 @@
 // Everything that is shown is set as text, never as HTML: names of databases and hosts are not ours.
 "use strict";
 
-const POLL = 2000; // ms between two looks at /status, without the databases: they may be many
+const POLL = 2000; // ms between two looks at /status
 const RETRY = 1000; // ms until lost events are asked for again
 const MOST_ROWS = 200; // databases that are shown
 const MOST_EVENTS = 100;
@@ -22,7 +22,8 @@ async function ask(path, options = {}) {
 
 // ------------------------------------------------------------------------------------------------------- what is
 
-async function look(path = "/status?databases=none") {
+// With the databases, unless they are many: no event tells of one that is halted, or that the disk fails to store.
+async function look(path = databases.size > MOST_ROWS ? "/status?databases=none" : "/status") {
   const found = await (await ask(path)).json();
   if (found.databases) {
     databases.clear();
@@ -187,6 +188,7 @@ function drawDatabases() {
 }
 
 function notes(database) {
+  if (database.failed) return "the disk has failed to store it: no commits until the node is started again";
   if (database.halted) return "halted: another node writes it";
   return database.pages === 0 ? "deleted" : "";
 }
