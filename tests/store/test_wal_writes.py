@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import os
 import sqlite3
 import subprocess
@@ -244,20 +245,33 @@ for n in range(1, 8):
     connection.execute("COMMIT")
     with open(path + "-pos") as file:
         print(int(file.read(16), 16), flush=True)
+print("done", flush=True)
+sys.stdin.read()
 os.kill(os.getpid(), signal.SIGKILL) if end == "kill" else connection.close()
 """
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("end", ["kill", "close"])
+@pytest.mark.parametrize("end", ["kill", "close", "crash"])
 def test_commit_frame_that_is_not_mended(make_node: Callable[..., Node], end: str) -> None:
     """SQLite 3.40 leaves the fifth transaction's without salts and checksums, and goes on from those of another."""
     node = make_node(settings={"data": {"retention": "24h"}}).start()
     path = node.path("app.db")
     command = [sys.executable, "-c", BARE, path, end]
-    done = subprocess.run(command, cwd=Path(__file__).parents[2], capture_output=True, text=True, timeout=60)
-    positions = [int(word) for word in done.stdout.split()]
-    assert positions == list(range(positions[0], positions[0] + 7)), done.stderr
+    with subprocess.Popen(
+        command, cwd=Path(__file__).parents[2], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as writer:
+        assert writer.stdin is not None
+        assert writer.stdout is not None
+        positions = [int(line) for line in itertools.takewhile(lambda line: line != "done\n", writer.stdout)]
+        if end == "crash":
+            node.kill()
+            writer.kill()
+        writer.stdin.close()
+        writer.wait(60)
+    if end == "crash":
+        node.start()
+    assert positions == list(range(positions[0], positions[0] + 7))
     with closing(sqlite3.connect(path, isolation_level=None, timeout=10)) as connection:
         assert workload.last(connection) == 7
         assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
