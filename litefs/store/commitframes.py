@@ -37,12 +37,13 @@ class CommitFrames:
         """What was written last does not count."""
         self.settled()
         self._announced = (NOWHERE, 0)
-        self.overwritten = self._appended = NOWHERE
+        self._appended = NOWHERE
 
     def note(self, header: WalHeader, offset: int, data: bytes) -> None:
         """What a write says of the frames it is in, whose pages SQLite appends with, and overwrites without a header.
 
-        While there is an overwritten one, appended frames get neither salts nor checksums.
+        While there is an overwritten one, appended frames get neither salts nor checksums. That is so also after a
+        savepoint was rolled back to before the first frame of the log, which then begins anew.
         """
         size = frame_size(header.page_size)
         slot, within = divmod(offset - WAL_HEADER_SIZE, size)

@@ -21,6 +21,9 @@ def place(
 ) -> range | None:
     """How many transactions of a WAL a position may include; None when that cannot be told.
 
+    No number is right (an empty range) where the position lies behind what can be read of the WAL: its end is lost, or
+    there is a hole before it.
+
     A transaction that an application committed names the WAL and its place there. One that came from elsewhere names
     none of ours, and is in the WAL or not.
 
@@ -47,6 +50,8 @@ def place(
             least = 0
             if same:
                 end = head.wal_offset + head.wal_size
+                if end > max(ends, default=0):
+                    return range(0)
                 if end not in ends:
                     return None
                 least = ends.index(end) + 1

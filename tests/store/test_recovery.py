@@ -246,6 +246,25 @@ def test_a_wal_that_has_lost_its_end_and_files_of_an_unknown_node(case: Case) ->
     case.check(case.history.pos, case.history.image)
 
 
+def test_half_a_checkpoint_of_a_wal_that_has_lost_its_end(case: Case) -> None:
+    """Earlier transactions in the WAL, of a smaller database, do not explain that its last pages are not there."""
+    scratch = case.scratch()
+    fill(scratch)
+    case.history.commit(scratch.image)
+    scratch("PRAGMA wal_checkpoint(TRUNCATE)")
+    small, start = scratch.path.read_bytes(), WAL_HEADER_SIZE
+    for text in ("UPDATE t SET x = randomblob(200) WHERE id % 7 = 1", "INSERT INTO t (x) VALUES (randomblob(30000))"):
+        scratch(text)
+        wal = scratch.side("wal")
+        header = WalHeader.parse(wal[:WAL_HEADER_SIZE])
+        case.history.commit(scratch.image, wal=(start, len(wal) - start, header.salt1, header.salt2))
+        start = len(wal)
+    assert len(case.history.image) > len(small)
+    case.save_table(case.history.images[1], Pos(1, chain.checksum(case.history.images[1], 4096)))
+    case.history.place(case.history.image[: len(small)], wal=wal[:-100])
+    case.check(case.history.pos, case.history.image)
+
+
 @pytest.mark.parametrize("extra", [1, 3])
 def test_transactions_that_only_the_wal_has(case: Case, extra: int) -> None:
     scratch = in_wal(case)
