@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -196,7 +196,16 @@ class Image:
 
     # ---------------------------------------------------------------------------------------------- the base
 
-    def base(self, table: PageTable, state: State, touched: set[int], place: range | None) -> int | None:
+    def known(self, seen: Container[tuple[int, int]]) -> int:
+        """How many of the WAL's transactions are none but what LTX files have: page and checksum of each."""
+        for number in range(len(self.transactions), 0, -1):
+            if all(pair in seen for pair in self._wal_checksums(self.transactions[number - 1])):
+                return number
+        return 0
+
+    def base(
+        self, table: PageTable, state: State, touched: set[int], place: range | None, least: int = 0
+    ) -> int | None:
         """How many of the WAL's transactions belong to the position that `table` is true for; None: it fits none.
 
         Only pages that the WAL or recent LTX files touch are looked at. What the database file has of later
@@ -204,6 +213,7 @@ class Image:
 
         Args:
             place: how many it can be, see `walplace`.
+            least: how many it is at least, see `known`; counts where there is no place.
         """
         size = os.fstat(self.fd).st_size // self.page_size if self.fd >= 0 else 0
         suspects = touched | set(range(size + 1, state.commit + 1))
@@ -225,8 +235,8 @@ class Image:
                     wrong.discard(pgno)
             if tx.commit == state.commit and later.explains(wrong, in_file, number):
                 fitting.append(number)
-        if place is not None:
-            fitting = [number for number in fitting if number in place]
+        possible = range(least, len(self.transactions) + 1) if place is None else place
+        fitting = [number for number in fitting if number in possible]
         return fitting[-1] if fitting else None
 
     def find_base(self, table: PageTable, state: State) -> int | None:

@@ -78,6 +78,7 @@ class _Recovery:
         self._stamp = Stamp(0, 0, Pos(0, 0))
         self._touched: set[int] = set()
         self._first_pages: set[int] = set()  # checksums that page 1 had since the table was saved; empty: all was read
+        self._seen: set[tuple[int, int]] = set()  # page and checksum in LTX files since then
         self._synced = 0  # TXID up to which the LTX files are durable
 
     def run(self) -> Recovered:
@@ -192,7 +193,7 @@ class _Recovery:
     def _take(self, way: Way) -> None:
         self._table, self._stamp = way.table, way.stamp
         self._touched |= way.touched
-        self._first_pages = way.first_pages
+        self._first_pages, self._seen = way.first_pages, way.seen
 
     def _regenerate(self, image: Image) -> bool:
         """LTX files are missing or torn before the newest, which is what power loss does to those not yet synced.
@@ -203,7 +204,7 @@ class _Recovery:
         way = self._walk()
         if not way.is_right or not way.state.pos.txid < self._state.pos.txid or way.state.page_size != image.page_size:
             return False
-        base = image.base(way.table, way.state, self._touched | way.touched, self._place(image, way.state.pos))
+        base = self._base(image, way.table, way.state, self._touched | way.touched, way.seen)
         if base is None or not self._leads_here(image, base, way):
             return False
         log.warning(
@@ -290,8 +291,7 @@ class _Recovery:
         known = known and self._state.pos.txid > 0
         base = None
         if known:
-            place = self._place(image, self._state.pos)
-            base = image.base(self._table, self._state, self._suspects(image), place)
+            base = self._base(image, self._table, self._state, self._suspects(image), self._seen)
         if base is not None:
             self._capture_extra(image, base)
         elif not known or self._is_ahead(image) or not image.repair(self._table, self._state, self._sources()):
@@ -304,10 +304,14 @@ class _Recovery:
         sync_directory(self._path)
         self._state.is_wal = image.says_wal()
 
-    def _place(self, image: Image, pos: Pos) -> range | None:
-        """How many of the WAL's transactions a position may include."""
+    def _base(
+        self, image: Image, table: PageTable, state: State, suspects: set[int], seen: set[tuple[int, int]]
+    ) -> int | None:
+        """How many of the WAL's transactions a position includes: by headers of LTX files, else by what they hold."""
         ends = [tx.end for tx in image.transactions]
-        return walplace.place(self._ltx, pos.txid, nodeids.known(self._db.store.data_dir), image.wal_header, ends)
+        own = nodeids.known(self._db.store.data_dir)
+        place = walplace.place(self._ltx, state.pos.txid, own, image.wal_header, ends)
+        return image.base(table, state, suspects, place, least=image.known(seen) if place is None else 0)
 
     def _suspects(self, image: Image) -> set[int]:
         """Pages whose content may differ from what the table says.

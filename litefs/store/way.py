@@ -14,13 +14,21 @@ from litefs.store.publisher import State
 
 @dataclass(slots=True)
 class Way:
-    """From the saved table of page checksums along the LTX files written since."""
+    """From the saved table of page checksums along the LTX files written since.
+
+    Attributes:
+        state: where it has led so far.
+        touched: pages in those files.
+        first_pages: checksums of page 1.
+        seen: page and checksum of everything in those files.
+    """
 
     stamp: Stamp
     table: PageTable
-    state: State  # where it has led so far
+    state: State
     touched: set[int] = field(default_factory=set)
-    first_pages: set[int] = field(default_factory=set)  # checksums of page 1
+    first_pages: set[int] = field(default_factory=set)
+    seen: set[tuple[int, int]] = field(default_factory=set)
 
     def follow(self, path: Path) -> bool:
         """Go on with one more file; False when it does not follow.
@@ -41,6 +49,7 @@ class Way:
         for pgno, checksum in checksums:
             self.table.set(pgno, checksum)
             self.touched.add(pgno)
+            self.seen.add((pgno, checksum))
         self.first_pages.add(self.table.get(1))
         self.table.truncate(head.commit)
         pos = Pos(head.max_txid, decoder.trailer.post_apply)

@@ -246,6 +246,21 @@ def test_a_wal_that_has_lost_its_end_and_files_of_an_unknown_node(case: Case) ->
     case.check(case.history.pos, case.history.image)
 
 
+def test_files_of_another_node_and_a_wal_that_has_lost_its_end(case: Case) -> None:
+    """What files up to the position have is nothing that came after it, though a checkpoint has copied it."""
+    scratch = case.scratch()
+    fill(scratch)
+    case.history.commit(scratch.image)
+    scratch("PRAGMA wal_checkpoint(TRUNCATE)")
+    scratch("UPDATE t SET x = randomblob(200)")
+    case.history.commit(scratch.image)
+    scratch("UPDATE t SET x = randomblob(200) WHERE id < 60")
+    case.history.commit(scratch.image)
+    case.save_table(case.history.images[1], Pos(1, chain.checksum(case.history.images[1], 4096)))
+    case.history.place(case.history.images[2], wal=scratch.side("wal")[:-100])
+    case.check(case.history.pos, case.history.image)
+
+
 def test_half_a_checkpoint_of_a_wal_that_has_lost_its_end(case: Case) -> None:
     """Earlier transactions in the WAL, of a smaller database, do not explain that its last pages are not there."""
     scratch = case.scratch()
