@@ -223,7 +223,6 @@ def test_whoever_reads_the_log_next_finds_no_hole(make_node: Callable[..., Node]
         with closing(sqlite3.connect(path, isolation_level=None, timeout=10)) as connection:
             assert connection.execute("SELECT length(x) FROM t WHERE id = 190").fetchall() == [(400 + n,)]
             assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
-    assert end == "close" or "closed a hole" in node.log()  # who closes may be alone, and empties the log
     pos = node.pos("app.db")
     assert node.stop() == 0
     chain.check(node.files("app.db"), pos)
