@@ -226,6 +226,18 @@ def test_wal_cut_anywhere(case: Case) -> None:
         case.check(case.history.pos, case.history.image)
 
 
+def commit_in_wal(case: Case, scratch: Scratch, *texts: str) -> bytes:
+    """Transactions whose LTX files name their place in the WAL, which is empty before; the WAL."""
+    wal, start = b"", WAL_HEADER_SIZE
+    for text in texts:
+        scratch(text)
+        wal = scratch.side("wal")
+        header = WalHeader.parse(wal[:WAL_HEADER_SIZE])
+        case.history.commit(scratch.image, wal=(start, len(wal) - start, header.salt1, header.salt2))
+        start = len(wal)
+    return wal
+
+
 def test_a_wal_that_has_lost_its_end_and_files_of_an_unknown_node(case: Case) -> None:
     """By its salts the WAL is the one that the newest files name, whoever wrote them: it does not hold the position."""
     scratch = case.scratch()
@@ -233,14 +245,8 @@ def test_a_wal_that_has_lost_its_end_and_files_of_an_unknown_node(case: Case) ->
     nodeids.remember(case.data, 8)
     case.history.commit(scratch.image, wal=(WAL_HEADER_SIZE, 4120, 1, 2), node_id=8)
     scratch("PRAGMA wal_checkpoint(TRUNCATE)")
-    database, start = scratch.path.read_bytes(), 0
-    for n in range(3):
-        scratch(f"UPDATE t SET x = randomblob(200) WHERE id % 7 = {n}")
-        wal = scratch.side("wal")
-        header = WalHeader.parse(wal[:WAL_HEADER_SIZE])
-        start = start or WAL_HEADER_SIZE
-        case.history.commit(scratch.image, wal=(start, len(wal) - start, header.salt1, header.salt2))
-        start = len(wal)
+    database = scratch.path.read_bytes()
+    wal = commit_in_wal(case, scratch, *(f"UPDATE t SET x = randomblob(200) WHERE id % 7 = {n}" for n in range(3)))
     assert nodeids.known(case.data) == {8}
     case.history.place(database, wal=wal[:-100])
     case.check(case.history.pos, case.history.image)
@@ -267,13 +273,9 @@ def test_half_a_checkpoint_of_a_wal_that_has_lost_its_end(case: Case) -> None:
     fill(scratch)
     case.history.commit(scratch.image)
     scratch("PRAGMA wal_checkpoint(TRUNCATE)")
-    small, start = scratch.path.read_bytes(), WAL_HEADER_SIZE
-    for text in ("UPDATE t SET x = randomblob(200) WHERE id % 7 = 1", "INSERT INTO t (x) VALUES (randomblob(30000))"):
-        scratch(text)
-        wal = scratch.side("wal")
-        header = WalHeader.parse(wal[:WAL_HEADER_SIZE])
-        case.history.commit(scratch.image, wal=(start, len(wal) - start, header.salt1, header.salt2))
-        start = len(wal)
+    small = scratch.path.read_bytes()
+    update, insert = "UPDATE t SET x = randomblob(200) WHERE id % 7 = 1", "INSERT INTO t (x) VALUES (randomblob(30000))"
+    wal = commit_in_wal(case, scratch, update, insert)
     assert len(case.history.image) > len(small)
     case.save_table(case.history.images[1], Pos(1, chain.checksum(case.history.images[1], 4096)))
     case.history.place(case.history.image[: len(small)], wal=wal[:-100])
