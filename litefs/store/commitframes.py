@@ -39,14 +39,12 @@ class CommitFrames:
         self._announced = (NOWHERE, 0)
         self._appended = NOWHERE
 
-    def note(self, header: WalHeader, offset: int, data: bytes) -> None:
-        """What a write says of the frames it is in, whose pages SQLite appends with, and overwrites without a header.
+    def _note(self, slot: int, within: int, data: bytes, size: int) -> None:
+        """What a write says of the frame it begins in: SQLite appends one with its header, and overwrites it without.
 
         While there is an overwritten one, appended frames get neither salts nor checksums. That is so also after a
         savepoint was rolled back to before the first frame of the log, which then begins anew.
         """
-        size = frame_size(header.page_size)
-        slot, within = divmod(offset - WAL_HEADER_SIZE, size)
         if within < FRAME_HEADER_SIZE:
             self._appended = slot
             if any(data[max(0, 8 - within) : FRAME_HEADER_SIZE - within]):
@@ -65,7 +63,9 @@ class CommitFrames:
 
     def completed(self, fd: int, header: WalHeader, offset: int, data: bytes) -> int:
         """Number of frames up to the commit frame that this write (already in the file) completes; 0 for none."""
-        slot, within = divmod(offset - WAL_HEADER_SIZE, frame_size(header.page_size))
+        size = frame_size(header.page_size)
+        slot, within = divmod(offset - WAL_HEADER_SIZE, size)
+        self._note(slot, within, data, size)
         if within == 0 and len(data) == FRAME_HEADER_SIZE:
             return self._header_written(slot, int.from_bytes(data[4:8], "big"))
         if within == FRAME_HEADER_SIZE and len(data) == header.page_size:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import logging
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -91,9 +91,12 @@ class Disk:
         Raises:
             OSError: the disk failed, now or before.
         """
+        await self._run(sync_fd, fd)
+
+    async def _run(self, sync: Callable[..., None], *args: object) -> None:
         self.check()
         with self.watching():
-            await trio.to_thread.run_sync(sync_fd, fd)
+            await trio.to_thread.run_sync(sync, *args)
         self.check()  # another one may have been told meanwhile
 
     # ----------------------------------------------------------------------------------------------- transactions
@@ -113,7 +116,6 @@ class Disk:
         Raises:
             OSError: the disk failed, now or before.
         """
-        self.check()
         wal = self._db.wal
         if wal.holed:
             await self.flush()
@@ -137,9 +139,7 @@ class Disk:
             txid = db.pos.txid
             if txid > self.durable:
                 paths = [db.ltx_dir.file(n, n) for n in range(self.durable + 1, txid + 1)]
-                with self.watching():
-                    await trio.to_thread.run_sync(sync_files, db.ltx_dir.path, paths)
-                self.check()
+                await self._run(sync_files, db.ltx_dir.path, paths)
                 self.durable = max(self.durable, min(txid, db.pos.txid))
             db.publisher.made_durable(txid)
 
@@ -156,9 +156,7 @@ class Disk:
             OSError: the disk failed.
         """
         await self.flush()
-        with self.watching():
-            await trio.to_thread.run_sync(sync_files, self._db.ltx_dir.path, paths)
-        self.check()
+        await self._run(sync_files, self._db.ltx_dir.path, paths)
         self.durable = max(self.durable, txid)
 
     def retracted(self, txid: int) -> None:

@@ -160,7 +160,6 @@ class WAL(WALFile):
             self.restarted()
             await self._look_behind_header()
         elif self.header is not None:
-            self._commits.note(self.header, offset, data)
             if end := self._commits.completed(self._fd, self.header, offset, data):
                 await self.capture(end)
             elif end := self._commits.filled_in(self._slot(offset), len(data), self.end):
@@ -286,11 +285,10 @@ class WAL(WALFile):
         except ChainBroken:
             if limit is None or not self._commits.mending or self._commits.open != limit - 1:
                 raise
-            bare = self._commits.stays_bare(limit - 1)
-            last = self._commits.overwritten if bare else limit
+            last = max(limit, self._commits.overwritten)
             chain = walchain.read_holed(self._fd, self.header, self.end, limit, last)
             self._hole = self._hole or (self.end, self._chain)
-            if bare:
+            if last > limit:
                 self._bare[limit] = chain.checksum
             return chain
 
