@@ -7,6 +7,7 @@ nothing is left to clean up after a crash. LiteFS ignores the file.
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 from collections.abc import Iterator
@@ -33,12 +34,17 @@ def locked(data_dir: Path) -> Iterator[None]:
         data_dir.mkdir(parents=True, exist_ok=True)
         handle = os.open(data_dir / FILE_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     except OSError as error:
-        raise StoreError(f"cannot use data directory {data_dir}: {error.strerror}", "set data.dir") from error
+        raise _unusable(data_dir, error) from error
     try:
         _take(handle, data_dir)
         yield
     finally:
         os.close(handle)
+
+
+def _unusable(data_dir: Path, error: OSError) -> StoreError:
+    step = "make room, or set data.dir" if error.errno == errno.ENOSPC else "set data.dir"
+    return StoreError(f"cannot use data directory {data_dir}: {error.strerror}", step)
 
 
 def _take(handle: int, data_dir: Path) -> None:
@@ -48,5 +54,8 @@ def _take(handle: int, data_dir: Path) -> None:
         holder = os.pread(handle, 20, 0).decode("ascii", "replace").strip()
         who = f"process {holder}" if holder else "another process"
         raise DirectoryInUse(f"data directory {data_dir} is in use by {who}", "stop it, or set data.dir") from None
-    os.ftruncate(handle, 0)
-    os.pwrite(handle, b"%d\n" % os.getpid(), 0)
+    try:
+        os.ftruncate(handle, 0)
+        os.pwrite(handle, b"%d\n" % os.getpid(), 0)
+    except OSError as error:
+        raise _unusable(data_dir, error) from error

@@ -44,7 +44,8 @@ def remember(data_dir: Path, node_id: int) -> int:
         _write(data_dir / FILE_NAME, [*ids[1 - KEPT :], node_id])
     except OSError as error:
         if not ids:
-            raise
+            text = f"{data_dir}: a new node cannot write there: {error.strerror}; make room, or set another data.dir"
+            raise OSError(error.errno, text) from error
         log.warning("%s: cannot add this process, going by the id of the one before: %s", FILE_NAME, error)
         return ids[-1]
     return node_id

@@ -137,3 +137,17 @@ def test_replica_with_a_full_disk(make_node: MakeNode, disk: SmallDisk, mode: st
     assert chain.files_image(replica.files(NAME)) == image
     assert replica.stop() == 0
     assert primary.stop() == 0
+
+
+def test_a_node_cannot_begin_on_a_full_disk(make_node: MakeNode, disk: SmallDisk) -> None:
+    """And says whose disk it is, and what to do."""
+    with suppress(OSError), open(disk.path / "filler", "wb") as file:
+        while True:
+            file.write(bytes(1 << 20))
+    data = disk.path / "data"
+    node = make_node(settings={"data": {"dir": str(data)}})
+    node.spawn()
+    assert node.process is not None
+    assert node.process.wait(30) == 1
+    assert f"cannot use data directory {data}: No space left on device" in node.log()
+    assert "make room" in node.log()
